@@ -1,0 +1,27 @@
+"""The one exception a user may see: a mistake they can mend, told in one line."""
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable
+
+
+class UserError(Exception):
+    """The message names the thing, where it was looked for, and the mend. Programs print it and exit with 2."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """' Did you mean X or Y? Known: ...' for a name that is not among the known ones."""
+    known = sorted(known)
+    lower = {k.lower(): k for k in known}
+    close = [lower[c] for c in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    return f"{hint} Known: {', '.join(known)}."
+
+
+def exit_on_user_error(program: Callable[[], int | None]) -> None:
+    """Run a program's main; a UserError becomes one line on stderr and exit code 2."""
+    try:
+        sys.exit(program())
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
