@@ -1,0 +1,1 @@
+"""Every trainer registers with Dassl when it is imported here."""

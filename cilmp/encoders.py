@@ -1,0 +1,215 @@
+"""CLIP's two towers, with prompts written into their layers.
+
+Every method is a choice of writes: before block i the tokens of a prompt are overwritten.  What follows from that
+alone makes the towers cheap without changing a number, and so serves every method:
+  1. text attention is causal and only EOS is read, so the sequence ends at the last EOS;
+  2. tokens that are overwritten before the next block need only keys and values in this one;
+  3. a token carries only the axes it depends on (SOS none, a shared context none, a class name the class);
+  4. tokens of low rank give keys and values of low rank (attention.py);
+  5. the last block computes only the row that is read.
+
+Axes: B images, C classes, n tokens, D width, E joint embedding, H heads, e = D / H.
+Parameter names are those of OpenAI's checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cilmp.attention import DenseKeys, Keys, LowRank, LowRankKeys, Segment, attend
+
+Writes = Mapping[int, Tensor | LowRank]  # segment -> the tokens that overwrite it
+
+
+class LayerNorm(nn.LayerNorm):
+    """Computed in the precision of its weights (fp32 in a half-precision CLIP), returned in that of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
+
+
+class Attention(nn.Module):
+    """The parameters of torch's MultiheadAttention under the same names; Block does the arithmetic."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.normal_(self.in_proj_weight, std=width**-0.5)
+
+
+def fused(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+    """torch's fused attention for q, k, v (..., n, H, e); its kernels take exactly four axes."""
+    lead = q.shape[:-3]
+    q, k, v = (t.reshape(-1, *t.shape[-3:]).transpose(1, 2) for t in (q, k, v))
+    y = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    return y.transpose(1, 2).unflatten(0, lead)
+
+
+class Block(nn.Module):
+    """Pre-norm residual attention block."""
+
+    def __init__(self, width: int, heads: int, gelu: str = "quick_gelu"):
+        super().__init__()
+        self.width, self.heads, self.gelu = width, heads, gelu
+        self.ln_1, self.ln_2 = LayerNorm(width), LayerNorm(width)
+        self.attn = Attention(width)
+        self.mlp = nn.ModuleDict({"c_fc": nn.Linear(width, 4 * width), "c_proj": nn.Linear(4 * width, width)})
+
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        """The residual stream after attention: x and attended (..., D)."""
+        x = x + self.attn.out_proj(attended)
+        h = self.mlp["c_fc"](self.ln_2(x))
+        h = h * torch.sigmoid(1.702 * h) if self.gelu == "quick_gelu" else F.gelu(h)
+        return x + self.mlp["c_proj"](h)
+
+    def project(self, x: Tensor, first: int, last: int) -> tuple[Tensor, ...]:
+        """Parts [first, last) of (query, key, value) of x (..., n, D), each (..., n, H, e)."""
+        rows = slice(first * self.width, last * self.width)
+        y = F.linear(self.ln_1(x), self.attn.in_proj_weight[rows], self.attn.in_proj_bias[rows])
+        return y.unflatten(-1, (last - first, self.heads, -1)).unbind(-3)
+
+    def full(self, x: Tensor, extra: Tensor | None = None, causal: bool = False, rows: int | None = None) -> Tensor:
+        """Plain attention over x (..., n, D) and key-only tokens `extra` (... or 1, m, D) -> the first `rows` of x."""
+        if rows is None:
+            q, k, v = self.project(x, 0, 3)
+        else:
+            (q,), (k, v), x = self.project(x[..., :rows, :], 0, 1), self.project(x, 1, 3), x[..., :rows, :]
+        if extra is not None:
+            more = (t.expand(*k.shape[:-3], -1, -1, -1) for t in self.project(extra, 1, 3))
+            k, v = (torch.cat(pair, dim=-3) for pair in zip((k, v), more, strict=True))
+        return self.finish(x, fused(q, k, v, causal).flatten(-2))
+
+    def keys(self, x: Tensor | LowRank) -> Keys:
+        if isinstance(x, LowRank):
+            weight, bias = self.attn.in_proj_weight[self.width :], self.attn.in_proj_bias[self.width :]
+            return LowRankKeys(x, self.ln_1, weight, bias, self.heads, weight.dtype)
+        return DenseKeys(*self.project(x, 1, 3))
+
+    def causal(self, segments: Sequence[Segment], wanted: Sequence[bool]) -> list[Segment]:
+        """Causal attention over segments; those not wanted give keys and values and come back as they were."""
+        keys: list[Keys] = []
+        hidden: list[Tensor | None] = []  # padding of each segment, (1, C, 1, 1, n)
+        after = []
+        for segment, want in zip(segments, wanted, strict=True):
+            hidden.append(None if segment.mask is None else ~segment.mask[None, :, None, None])
+            if not want:
+                keys.append(self.keys(segment.x))
+                after.append(segment)
+                continue
+            x = segment.dense().to(self.attn.in_proj_weight.dtype)
+            q, k, v = self.project(x, 0, 3)
+            keys.append(DenseKeys(k, v))
+            if len(keys) == 1 and segment.mask is None:
+                y = fused(q, k, v, causal=True)
+            else:
+                n = x.shape[-2]
+                future = torch.ones(n, n, dtype=torch.bool, device=x.device).triu(1)
+                y = attend(q * q.shape[-1] ** -0.5, keys, [*hidden[:-1], future])
+            after.append(Segment(self.finish(x, y.flatten(-2)), segment.mask))
+        return after
+
+    def read(self, segments: Sequence[Segment], row: Tensor) -> Tensor:
+        """The last block: only position row[c] of the last segment is computed, (B, C, D)."""
+        keys = [self.keys(segment.x) for segment in segments]
+        hidden = [None if s.mask is None else ~s.mask[None, :, None, None] for s in segments]
+        last = segments[-1].dense()
+        n = last.shape[-2]
+        hidden[-1] = (torch.arange(n, device=row.device) > row[:, None])[None, :, None, None]  # (1, C, 1, 1, n)
+        index = row[None, :, None, None].expand(last.shape[0], -1, -1, last.shape[-1])
+        x = last.expand(-1, len(row), -1, -1).gather(2, index)  # (B or 1, C, 1, D)
+        (q,) = self.project(x, 0, 1)
+        y = attend(q * q.shape[-1] ** -0.5, keys, hidden)
+        return self.finish(x, y.flatten(-2)).squeeze(2)
+
+
+class Transformer(nn.Module):
+    def __init__(self, width: int, layers: int, heads: int, gelu: str = "quick_gelu"):
+        super().__init__()
+        self.resblocks = nn.ModuleList(Block(width, heads, gelu) for _ in range(layers))
+
+
+class TextTower(nn.Module):
+    """Causal tower; reads the embedding at EOS."""
+
+    def __init__(self, width: int, layers: int, heads: int, context: int, embed: int, gelu: str = "quick_gelu"):
+        super().__init__()
+        self.transformer = Transformer(width, layers, heads, gelu)
+        self.positional_embedding = nn.Parameter(torch.randn(context, width) * 0.01)
+        self.ln_final = LayerNorm(width)
+        self.text_projection = nn.Parameter(torch.randn(width, embed) * width**-0.5)
+
+    @property
+    def width(self) -> int:
+        return self.positional_embedding.shape[1]
+
+    @property
+    def depth(self) -> int:
+        return len(self.transformer.resblocks)
+
+    def forward(self, segments: Sequence[Segment], eot: Tensor, deep: Sequence[Writes] = ()) -> Tensor:
+        """Segments with positions already added, eot (C,) the row of EOS in the last one -> (B or 1, C, E).
+
+        deep[i] is written before block i; it may be shorter than the tower, and deep[0] is empty: the input is the
+        segments themselves.
+        """
+        segments = list(segments)
+        blocks = self.transformer.resblocks
+        for i, block in enumerate(blocks):
+            for index, tokens in (deep[i] if i < len(deep) else {}).items():
+                segments[index] = Segment(tokens, segments[index].mask)
+            if i + 1 < len(blocks):
+                overwritten = deep[i + 1] if i + 1 < len(deep) else {}
+                segments = block.causal(segments, [index not in overwritten for index in range(len(segments))])
+        return self.ln_final(blocks[-1].read(segments, eot)) @ self.text_projection
+
+
+class ImageTower(nn.Module):
+    """Vision transformer; prompts are appended behind the patches and the embedding is read at CLS."""
+
+    def __init__(
+        self, resolution: int, patch: int, width: int, layers: int, heads: int, embed: int, gelu: str = "quick_gelu"
+    ):
+        super().__init__()
+        self.input_resolution = resolution
+        self.conv1 = nn.Conv2d(3, width, patch, patch, bias=False)
+        self.class_embedding = nn.Parameter(torch.randn(width) * width**-0.5)
+        self.positional_embedding = nn.Parameter(torch.randn((resolution // patch) ** 2 + 1, width) * width**-0.5)
+        self.ln_pre, self.ln_post = LayerNorm(width), LayerNorm(width)
+        self.transformer = Transformer(width, layers, heads, gelu)
+        self.proj = nn.Parameter(torch.randn(width, embed) * width**-0.5)
+
+    @property
+    def width(self) -> int:
+        return self.positional_embedding.shape[1]
+
+    @property
+    def depth(self) -> int:
+        return len(self.transformer.resblocks)
+
+    def forward(self, image: Tensor, prompts: Sequence[Tensor] = (), literal: bool = False) -> Tensor:
+        """image (B, 3, R, R), prompts[i] (n, D) written before block i -> (B, E).
+
+        literal: every position goes through every block, as the reference implementations do.
+        """
+        x = self.conv1(image.to(self.conv1.weight.dtype)).flatten(2).transpose(1, 2)  # (B, patches, D)
+        x = torch.cat([self.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
+        x = self.ln_pre(x + self.positional_embedding.to(x.dtype))
+        patches = x.shape[1]
+        last = self.depth - 1
+        for i, block in enumerate(self.transformer.resblocks):
+            extra = None
+            if i < len(prompts):
+                prompt = prompts[i].to(x.dtype)[None]  # (1, n, D)
+                prompt = prompt if i else self.ln_pre(prompt)
+                if not literal and (i + 1 < len(prompts) or i == last):  # overwritten or never read: keys only
+                    extra = prompt
+                else:
+                    x = torch.cat([x[:, :patches], prompt.expand(len(x), -1, -1)], dim=1)
+            x = block.full(x, extra, rows=1 if i == last and not literal else None)
+        return self.ln_post(x[:, 0]) @ self.proj

@@ -1,0 +1,106 @@
+"""Where CLIP's weights come from: files, OpenAI's list, Hugging Face; all become OpenAI's names."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cilmp.errors import UserError, nearest
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The state dict in a .safetensors file, OpenAI's JIT archive or a plain torch file."""
+    if not path.is_file():
+        raise UserError(f"No backbone weights at {path}: check MODEL.BACKBONE.PATH.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        if _is_torchscript(path):
+            return torch.jit.load(str(path), map_location="cpu").state_dict()
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged or foreign file fails in many ways
+        raise UserError(f"Cannot read backbone weights from {path}: {str(error).splitlines()[0][:200]}") from None
+    return weights.get("state_dict", weights)
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("constants.pkl") for name in archive.namelist())
+
+
+def openai(name: str, cache: Path) -> Path:
+    """The file of one of OpenAI's models, downloaded (and its SHA-256 checked) by the `clip` package if need be."""
+    import clip.clip
+
+    if name not in clip.clip._MODELS:
+        raise UserError(f"Unknown backbone '{name}'.{nearest(name, [*clip.clip._MODELS, 'tiny', 'hf:<repository>'])}")
+    url = clip.clip._MODELS[name]
+    file = cache / Path(url).name
+    try:
+        return Path(clip.clip._download(url, str(cache)))
+    except Exception as error:  # the network's many ways to fail
+        raise UserError(
+            f"Backbone '{name}' is not in {file} and could not be downloaded ({error}): put the file there, "
+            "or name a local one with MODEL.BACKBONE.PATH."
+        ) from None
+
+
+def hugging_face(repository: str) -> tuple[dict[str, Tensor], tuple[int, int], str]:
+    """(weights under OpenAI's names, heads of image and text tower, activation) of a CLIPModel."""
+    import transformers
+
+    try:
+        model = transformers.CLIPModel.from_pretrained(repository)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"No Hugging Face CLIPModel '{repository}' ({str(error).splitlines()[0][:160]}): check the name, or on an "
+            "offline machine give the folder of a downloaded copy (hf:/path/to/folder)."
+        ) from None
+    vision, text = model.config.vision_config, model.config.text_config
+    heads = vision.num_attention_heads, text.num_attention_heads
+    return rename_hugging_face(model.state_dict()), heads, text.hidden_act
+
+
+RENAMES = [
+    (r"^vision_model\.embeddings\.class_embedding$", "visual.class_embedding"),
+    (r"^vision_model\.embeddings\.patch_embedding\.", "visual.conv1."),
+    (r"^vision_model\.embeddings\.position_embedding\.weight$", "visual.positional_embedding"),
+    (r"^vision_model\.pre_layrnorm\.", "visual.ln_pre."),  # the library's own spelling
+    (r"^vision_model\.post_layernorm\.", "visual.ln_post."),
+    (r"^vision_model\.encoder\.layers\.", "visual.transformer.resblocks."),
+    (r"^text_model\.embeddings\.token_embedding\.", "token_embedding."),
+    (r"^text_model\.embeddings\.position_embedding\.weight$", "positional_embedding"),
+    (r"^text_model\.final_layer_norm\.", "ln_final."),
+    (r"^text_model\.encoder\.layers\.", "transformer.resblocks."),
+    (r"\.self_attn\.out_proj\.", ".attn.out_proj."),
+    (r"\.layer_norm([12])\.", r".ln_\1."),
+    (r"\.mlp\.fc1\.", ".mlp.c_fc."),
+    (r"\.mlp\.fc2\.", ".mlp.c_proj."),
+]
+
+
+def rename_hugging_face(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """CLIPModel's names -> OpenAI's: query, key and value joined, projections transposed."""
+    renamed = {}
+    for key, value in weights.items():
+        if key.endswith("position_ids") or re.search(r"\.[kv]_proj\.", key):
+            continue
+        if match := re.search(r"\.self_attn\.q_proj\.(weight|bias)$", key):
+            parts = [weights[key.replace("q_proj", f"{p}_proj")] for p in "qkv"]
+            key, value = key[: match.start()] + f".attn.in_proj_{match[1]}", torch.cat(parts)
+        if key == "visual_projection.weight":
+            key, value = "visual.proj", value.T
+        elif key == "text_projection.weight":
+            key, value = "text_projection", value.T
+        for pattern, new in RENAMES:
+            key = re.sub(pattern, new, key)
+        renamed[key] = value.contiguous()
+    return renamed

@@ -1,0 +1,86 @@
+"""Parity with the reference implementations: logits, loss and gradients they gave on fixed numbers (golden/)."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from yacs.config import CfgNode
+
+from cilmp.clip import CLIP
+from cilmp.trainers.cilmp import CILMP
+from cilmp.trainers.cocoop import CoCoOp
+from cilmp.trainers.coop import CoOp
+from cilmp.trainers.maple import MaPLe
+
+GOLDEN = Path(__file__).parent / "golden"
+TRAINERS = {"coop": CoOp, "cocoop": CoCoOp, "maple": MaPLe, "cilmp": CILMP}
+NAMES = {
+    "n_ctx": "N_CTX", "ctx_init": "CTX_INIT", "csc": "CSC", "class_token_position": "CLASS_TOKEN_POSITION",
+    "prompt_depth": "PROMPT_DEPTH", "prompt_depth_text": "PROMPT_DEPTH_TEXT",
+    "prompt_depth_vision": "PROMPT_DEPTH_VISION",
+    "prefix_length": "PREFIX_LENGTH", "suffix_length": "SUFFIX_LENGTH", "low_rank_dimension": "LOW_RANK_DIMENSION",
+    "dropout": "DROPOUT",
+}  # fmt: skip
+
+
+def read(name: str) -> tuple[dict, dict]:
+    path = GOLDEN / f"{name}.safetensors"
+    with safe_open(path, "pt") as file:
+        return load_file(path), file.metadata()
+
+
+def build(name: str):
+    """(the method as its trainer builds it, tensors of the golden file)."""
+    tensors, said = read(name)
+    trainer = TRAINERS[name.split("_")[0]]
+    options = CfgNode(trainer.defaults)
+    for key, value in said.items():
+        if key in NAMES:
+            options[NAMES[key]] = value if key in ("ctx_init", "class_token_position") else json.loads(value.lower())
+    if trainer is CILMP:
+        options.N_CTX_TEXT = options.N_CTX_VISION = int(said["n_ctx"])
+    classnames = json.loads(said["classnames"])
+    clip = CLIP.from_state_dict(load_file(GOLDEN / "tiny_clip.safetensors"))
+    if trainer in (CoOp, CoCoOp):
+        # The reference halves every CLIP it loads, then widens it: nothing to OpenAI's files, which are half already.
+        for module in clip.cast("fp16").modules():
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.float()
+    states = [[tensors[f"llm.{name}"] for name in classnames]] if trainer is CILMP else []
+    model = trainer.method(clip, classnames, options, *states)
+    return trainer, model, tensors
+
+
+def rename(trainer, model, key: str) -> str:
+    bare = object.__new__(trainer)
+    bare.model = model
+    return trainer.rename(bare, key)
+
+
+@pytest.mark.parametrize("literal", [False, True], ids=["fast", "literal"])
+@pytest.mark.parametrize("name", sorted(p.stem for p in GOLDEN.glob("*.safetensors") if p.stem != "tiny_clip"))
+def test_reference_numbers(name, literal):
+    trainer, model, golden = build(name)
+    model.literal = literal
+    ours = dict(model.named_parameters())
+    theirs = {rename(trainer, model, k[6:]): v for k, v in golden.items() if k.startswith("param.")}
+    assert set(theirs) == {k for k, p in ours.items() if p.requires_grad}
+    for key, value in theirs.items():
+        ours[key].data.copy_(value)
+
+    model.eval()
+    with torch.no_grad():
+        assert (model(golden["images"]) - golden["logits"]).abs().max() < 1e-5
+        assert (model.infer(golden["images"]) - golden["logits"]).abs().max() < 1e-5
+    model.train()
+    losses, _ = model.losses(golden["images"], golden["labels"])
+    loss = sum(losses.values())
+    loss.backward()
+    assert abs(loss - golden["loss"]) < 1e-5
+    for key, value in golden.items():
+        if key.startswith("grad."):
+            grad = ours[rename(trainer, model, key[5:])].grad
+            assert (grad - value).norm() <= 1e-4 * value.norm(), key

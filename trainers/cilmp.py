@@ -1,0 +1,171 @@
+"""CILMP: LLM states of each class name, moved by the image and written into every layer of the text tower.
+
+Du, Yu and Wang, IEEE TMI 44(12), 2025, https://arxiv.org/abs/2511.12639
+
+    text layer i:   SOS  ctx_i  P_i(intervene_i(LLM states of the class, image))  name . EOS
+    image layer i:  CLS  patches  v_i
+
+Axes: B images, C classes, L tokens of an LLM representation, d width of the LLM, D width of the text tower, r rank.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from cilmp import llm
+from cilmp.attention import LowRank
+from cilmp.averaging import GaussianAverage
+from cilmp.clip import CLIP
+from cilmp.errors import UserError, nearest
+from cilmp.intervention import INTERVENTIONS
+from cilmp.prompts import ClassPrompts, context, lead
+from cilmp.trainers.base import Prompted, PromptTrainer
+from dassl.engine import TRAINER_REGISTRY
+
+
+class LowRankProjection(nn.Module):
+    """t = B A h, from the LLM's width to the text tower's."""
+
+    def __init__(self, d: int, r: int, width: int):
+        super().__init__()
+        self.lora_A, self.lora_B = nn.Parameter(torch.empty(r, d)), nn.Parameter(torch.empty(width, r))
+        for matrix in (self.lora_A, self.lora_B):
+            nn.init.kaiming_uniform_(matrix, a=math.sqrt(5))
+
+
+class LLMTokens(nn.Module):
+    """One layer's tokens: the first and last states of a class intervened on, all projected."""
+
+    def __init__(self, d: int, embed: int, width: int, r: int, kind: str, dropout: float):
+        super().__init__()
+        self.prefix_intervention = INTERVENTIONS[kind](d, embed, r, dropout)
+        self.suffix_intervention = INTERVENTIONS[kind](d, embed, r, dropout)
+        self.lora_proj = LowRankProjection(d, r, width)
+
+    def forward(self, states: Tensor, ends: tuple[Tensor, Tensor], place: Tensor, f: Tensor) -> LowRank:
+        """states (C, L, d), zero at the ends; ends (C, p, d), (C, s, d); place (C, L, p + s) 0/1; f (B, E) ->
+        tokens (B or 1, C, L, .) of rank r."""
+        A = self.lora_proj.lora_A
+        low = [self.prefix_intervention.folded(ends[0], f, A), self.suffix_intervention.folded(ends[1], f, A)]
+        z = (states @ A.T)[None] + torch.einsum("clk,bckr->bclr", place, torch.cat(low, dim=2))
+        return LowRank(z, self.lora_proj.lora_B)
+
+    def literal(self, states: Tensor, ends: tuple[Tensor, Tensor], place: Tensor, f: Tensor) -> Tensor:
+        """The same as (B, C, L, D), through (B, C, L, d)."""
+        moved = torch.cat([self.prefix_intervention(ends[0], f), self.suffix_intervention(ends[1], f)], dim=2)
+        h = states + torch.einsum("clk,bckd->bcld", place, moved)
+        return h @ self.lora_proj.lora_A.T @ self.lora_proj.lora_B.T
+
+
+class LLMPrompts(Prompted):
+    renames = (
+        (r"^prompt_learner\.ctx$", "ctx.0"),
+        (r"^prompt_learner\.((prefix|suffix)_intervention|lora_proj)\.", r"layers.0.\1."),
+        (r"^text_encoder\.transformer\.resblocks\.(\d+)\.VPT_shallow$", r"ctx.\1"),
+        (r"^text_encoder\.transformer\.resblocks\.(\d+)\.((prefix|suffix)_intervention|lora_proj)\.", r"layers.\1.\2."),
+        (r"^image_encoder\.VPT$", "vision.0"),
+        (r"^image_encoder\.transformer\.resblocks\.(\d+)\.VPT_shallow$", r"vision.\1"),
+    )
+
+    def __init__(self, clip: CLIP, classnames: list[str], options, states: list[Tensor]):
+        """states: (L_c, d) for each class."""
+        super().__init__(clip)
+        kind, p, s = options.INTERVENTION, options.PREFIX_LENGTH, options.SUFFIX_LENGTH
+        if kind not in INTERVENTIONS:
+            raise UserError(f"TRAINER.CILMP.INTERVENTION is '{kind}'.{nearest(kind, INTERVENTIONS)}")
+        self.conditional = kind == "conditional"
+        self.spread(classnames, states, p, s)
+
+        n, depth, d = options.N_CTX_TEXT, options.PROMPT_DEPTH_TEXT, self.states.shape[-1]
+        words = options.CTX_INIT.replace("_", " ") if n <= 4 else ""
+        first = context(clip, n, words).float()
+        self.ctx = nn.ParameterList([first, *(torch.randn_like(first) * 0.02 for _ in range(depth - 1))])
+        shape = d, clip.embed, clip.text.width, options.LOW_RANK_DIMENSION, kind, options.DROPOUT
+        self.layers = nn.ModuleList(LLMTokens(*shape) for _ in range(depth))
+        size = options.N_CTX_VISION, clip.visual.width
+        self.vision = nn.ParameterList(torch.randn(size) * 0.02 for _ in range(options.PROMPT_DEPTH_VISION))
+        self.prompts = ClassPrompts(clip, classnames, n, words, [len(h) for h in states])
+
+    def spread(self, classnames: list[str], states: list[Tensor], p: int, s: int) -> None:
+        """Buffers for classes of different lengths: ends apart, the rest in one padded block."""
+        for name, h in zip(classnames, states, strict=True):
+            if len(h) < p + s:
+                raise UserError(
+                    f"The representation of class '{name}' has {len(h)} tokens and PREFIX_LENGTH + SUFFIX_LENGTH is "
+                    f"{p + s}: shorten them, or extract more layers."
+                )
+        most = max(len(h) for h in states)
+        padded = torch.zeros(len(states), most, states[0].shape[-1])
+        place = torch.zeros(len(states), most, p + s)
+        for row, where, h in zip(padded, place, states, strict=True):
+            size = len(h)
+            row[p : size - s] = h[p : size - s].float()
+            where[range(p), range(p)] = 1.0
+            where[range(size - s, size), range(p, p + s)] = 1.0
+        buffers = dict(
+            states=padded,
+            head=torch.stack([h[:p].float() for h in states]),
+            tail=torch.stack([h[len(h) - s :].float() for h in states]),
+            place=place,
+        )
+        for name, buffer in buffers.items():
+            self.register_buffer(name, buffer, persistent=False)
+
+    def image(self, image: Tensor) -> Tensor:
+        return self.clip.encode_image(image, list(self.vision), self.literal)
+
+    def text(self, f: Tensor) -> Tensor:
+        dtype, ctx, said = self.clip.dtype, self.prompts.place("ctx"), self.prompts.place("llm")
+        know = self.states, (self.head, self.tail), self.place, f
+        tokens = [layer.literal(*know).to(dtype) if self.literal else layer(*know) for layer in self.layers]
+        deep = [{}] + [{ctx: lead(c.to(dtype)), said: t} for c, t in zip(self.ctx[1:], tokens[1:], strict=True)]
+        return self.encode_text(self.prompts(self.ctx[0].to(dtype), tokens[0]), self.prompts.eot, deep)
+
+    def averaged(self) -> dict[str, Tensor]:
+        """What the Gaussian average is taken of: prompts, but neither interventions nor projections."""
+        return {name: p.data for name, p in self.named_parameters() if name.startswith(("ctx.", "vision."))}
+
+
+@TRAINER_REGISTRY.register()
+class CILMP(PromptTrainer):
+    method, folder, vit_only = LLMPrompts, "VLPromptLearner", True
+    alias = "PROMPTSRC"  # the authors' yaml keeps CILMP's options under this name
+    defaults = dict(
+        N_CTX_VISION=4,
+        N_CTX_TEXT=4,
+        CTX_INIT="a photo of a",
+        PREC="fp16",
+        PROMPT_DEPTH_VISION=12,
+        PROMPT_DEPTH_TEXT=12,
+        PREFIX_LENGTH=4,
+        SUFFIX_LENGTH=4,
+        LOW_RANK_DIMENSION=8,
+        DROPOUT=0.1,
+        GPA_MEAN=100,
+        GPA_STD=30,
+        INTERVENTION="conditional",
+        REPRESENTATIONS="",
+        FORWARD="fast",
+    )
+
+    def build_method(self, clip: CLIP, classnames: list[str], options) -> LLMPrompts:
+        if options.FORWARD not in ("fast", "literal"):
+            raise UserError(f"TRAINER.CILMP.FORWARD is '{options.FORWARD}'; choose fast or literal.")
+        knowledge = llm.load(options.REPRESENTATIONS, classnames, self.cfg.DATASET.NAME)
+        self.knowledge = knowledge.metadata  # the run's record says what it knew
+        return self.method(clip, classnames, options, knowledge.states)
+
+    def build_model(self) -> None:
+        super().build_model()
+        options = self.cfg.TRAINER.CILMP
+        self.average = GaussianAverage(self.model.averaged(), options.GPA_MEAN, options.GPA_STD, self.max_epoch)
+        self.average.to(self.device)
+        self.register_model("average", self.average)
+
+    def end_of_epoch(self) -> None:
+        self.average.add(self.model.averaged(), self.epoch + 1)
+        if self.epoch + 1 == self.max_epoch:
+            self.average.load_into(self.model.averaged())
