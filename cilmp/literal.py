@@ -18,7 +18,7 @@ def encode_text(tower: TextTower, segments: Sequence[Segment], eot: Tensor, deep
     """(B or 1, C, E) from the full context of (B, C, 77, D)."""
     context, dtype = len(tower.positional_embedding), tower.text_projection.dtype
     every = [s.dense() for s in segments] + [Segment(x).dense() for writes in deep for x in writes.values()]
-    lead = torch.broadcast_shapes(*(x.shape[:2] for x in every))
+    lead = torch.broadcast_shapes((1, len(eot)), *(x.shape[:2] for x in every))
     masks = [
         s.mask if s.mask is not None else torch.ones(1, len(s), dtype=torch.bool, device=eot.device) for s in segments
     ]

@@ -1,1 +1,3 @@
-"""Every trainer registers with Dassl when it is imported here."""
+"""Every trainer registers with Dassl when it is imported here; a new one adds its line."""
+
+from cilmp.trainers import cilmp, cocoop, coop, full_finetune, linear_probe, maple, zsclip  # noqa: F401

@@ -6,6 +6,7 @@ Axes: B images, C classes, E joint embedding.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -116,6 +117,7 @@ class PromptTrainer(TrainerX):
     vit_only = False
 
     def build_model(self) -> None:
+        self.seconds: dict[str, float] = {}
         backbone, size = self.cfg.MODEL.BACKBONE, self.cfg.INPUT.SIZE
         options = self.cfg.TRAINER[type(self).__name__.upper()] if self.defaults else {}
         self.precision = self.settle_precision(options.get("PREC", "fp32"))
@@ -179,6 +181,17 @@ class PromptTrainer(TrainerX):
 
     def end_of_epoch(self) -> None:
         """After the last step of an epoch, before its checkpoint."""
+
+    def train(self) -> None:
+        start = time.time()
+        super().train()
+        self.seconds["train"] = time.time() - start - self.seconds.get("test", 0.0)
+
+    def test(self, split: str | None = None) -> float:
+        start = time.time()
+        result = super().test(split)
+        self.seconds["test"] = self.seconds.get("test", 0.0) + time.time() - start
+        return result
 
     def model_inference(self, image: Tensor) -> Tensor:
         with self.autocast():

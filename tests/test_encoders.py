@@ -1,0 +1,164 @@
+"""The towers against OpenAI's own model, and the fast path against its literal twin."""
+
+import math
+
+import clip.model
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from yacs.config import CfgNode
+
+from cilmp.clip import CLIP
+from cilmp.encoders import ImageTower, TextTower
+from cilmp.intervention import INTERVENTIONS
+from cilmp.trainers.cilmp import CILMP
+from cilmp.trainers.cocoop import CoCoOp
+from cilmp.trainers.coop import CoOp
+from cilmp.trainers.maple import MaPLe
+
+WORDS = "normal viral bacterial pneumonia adenocarcinoma in situ with glaucoma hemorrhage nevus".split()
+
+
+def openai_clip(vision_layers=2) -> clip.model.CLIP:
+    torch.manual_seed(0)
+    vision = 64 if isinstance(vision_layers, int) else 8
+    model = clip.model.CLIP(48, 32, vision_layers, vision, 16, 77, 49408, 64, 2, 2)
+    for name, value in model.state_dict().items():  # the zeros and ones of a fresh model would hide mistakes
+        if value.is_floating_point() and "running_var" not in name and "logit_scale" not in name:
+            value.add_(torch.randn_like(value) * 0.05)
+    return model.eval()
+
+
+@pytest.mark.parametrize("vision_layers", [2, (1, 1, 1, 1)], ids=["vit", "resnet"])
+def test_towers_equal_openai(vision_layers):
+    theirs = openai_clip(vision_layers)
+    heads = (1, 2) if isinstance(vision_layers, int) else (None, 2)
+    ours = CLIP.from_state_dict(theirs.state_dict(), heads)
+    image = torch.randn(3, 3, 32, 32)
+    tokens = clip.tokenize(["a photo of a cat.", "normal", " ".join(WORDS * 3)])
+    with torch.no_grad():
+        torch.testing.assert_close(ours.encode_image(image), theirs.encode_image(image), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours.encode_text(tokens), theirs.encode_text(tokens), rtol=1e-4, atol=1e-5)
+    weights = theirs.state_dict()
+    assert all(torch.equal(value, weights[key]) for key, value in ours.openai_state_dict().items())
+
+
+def random_clip(heads: int, text_layers: int, image_layers: int, seed: int) -> CLIP:
+    torch.manual_seed(seed)
+    width = 8 * heads
+    visual = ImageTower(32, 16, width + 8, image_layers, 1, 12)
+    model = CLIP(visual, TextTower(width, text_layers, heads, 77, 12), 49408).double()
+    for parameter in model.parameters():
+        if parameter.dim():
+            parameter.data.normal_(std=0.3)
+    return model.eval()
+
+
+def compare(model: nn.Module, image, label, logits=1e-10, gradients=1e-8) -> None:
+    results = []
+    for literal in (True, False):
+        model.literal = literal
+        model.zero_grad()
+        losses, scores = model.losses(image, label)
+        sum(losses.values()).backward()
+        results.append((scores.detach(), {k: p.grad for k, p in model.named_parameters() if p.grad is not None}))
+    (slow, slow_grads), (fast, fast_grads) = results
+    assert (slow - fast).abs().max() <= logits * max(1.0, float(slow.abs().max()))
+    trained = {k for k, p in model.named_parameters() if p.requires_grad}
+    assert set(slow_grads) == set(fast_grads) == trained
+    for key, grad in slow_grads.items():
+        assert (grad - fast_grads[key]).norm() <= gradients * grad.norm() + 1e-12, key
+
+
+names = st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=5).map(" ".join), min_size=1, max_size=40)
+towers = st.builds(random_clip, st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(0, 99))
+relaxed = settings(max_examples=25, deadline=None, derandomize=True)
+
+
+def batch(model: CLIP, size: int, classes: int):
+    return torch.randn(size, 3, 32, 32, dtype=torch.float64), torch.randint(classes, (size,))
+
+
+@relaxed
+@given(towers, names, st.data())
+def test_cilmp_fast_equals_literal(model, classnames, data):
+    p, s, ragged = data.draw(st.integers(0, 3)), data.draw(st.integers(0, 3)), data.draw(st.booleans())
+    least = max(1, p + s)
+    sizes = [data.draw(st.integers(least, 12)) if ragged or i == 0 else 0 for i in range(len(classnames))]
+    sizes = [size or sizes[0] for size in sizes]
+    if data.draw(st.booleans()):  # fill the context to its last position
+        taken = 5 + max(len(ids) for ids in model.tokenize([f"{n}." for n in classnames], cut=False)) - 1
+        sizes[sizes.index(max(sizes))] = 77 - taken
+    states = [torch.randn(size, 20).double() for size in sizes]
+    options = CfgNode(CILMP.defaults)
+    options.PREFIX_LENGTH, options.SUFFIX_LENGTH, options.DROPOUT = p, s, 0.0
+    options.LOW_RANK_DIMENSION = data.draw(st.integers(1, 5))
+    options.PROMPT_DEPTH_TEXT = data.draw(st.integers(1, model.text.depth))
+    options.PROMPT_DEPTH_VISION = data.draw(st.integers(1, model.visual.depth))
+    options.INTERVENTION = data.draw(st.sampled_from(sorted(INTERVENTIONS)))
+    method = CILMP.method(model, classnames, options, states).double().train()
+    compare(method, *batch(model, data.draw(st.integers(1, 3)), len(classnames)))
+
+
+@relaxed
+@given(towers, names, st.sampled_from(["end", "middle", "front"]), st.booleans(), st.integers(1, 6))
+def test_coop_fast_equals_literal(model, classnames, position, csc, n):
+    options = CfgNode(CoOp.defaults | dict(N_CTX=n, CSC=csc, CLASS_TOKEN_POSITION=position))
+    compare(CoOp.method(model, classnames, options).double().train(), *batch(model, 2, len(classnames)))
+
+
+@relaxed
+@given(towers, names, st.integers(1, 4), st.data())
+def test_cocoop_and_maple_fast_equal_literal(model, classnames, n, data):
+    options = CfgNode(CoCoOp.defaults | dict(N_CTX=n))
+    model.text.text_projection.data = model.text.text_projection.data[:, :12]
+    meta = CoCoOp.method(model, classnames, options)
+    meta.meta_net = nn.Sequential(nn.Linear(12, 3), nn.ReLU(), nn.Linear(3, model.text.width))
+    compare(meta.double().train(), *batch(model, 2, len(classnames)))
+    depth = data.draw(st.integers(1, min(model.text.depth, model.visual.depth)))
+    options = CfgNode(MaPLe.defaults | dict(N_CTX=n, PROMPT_DEPTH=depth))
+    compare(MaPLe.method(model, classnames, options).double().train(), *batch(model, 2, len(classnames)))
+
+
+def test_fast_path_in_single_precision():
+    """float32: 1e-5 in the logits, 1e-4 relative in the gradients, at rank 8 and the authors' prompt sizes."""
+    torch.manual_seed(0)
+    model = CLIP.from_state_dict(openai_clip(3).state_dict(), (1, 1))
+    options = CfgNode(CILMP.defaults | dict(DROPOUT=0.0, PROMPT_DEPTH_TEXT=2, PROMPT_DEPTH_VISION=3))
+    classnames = ["normal", "viral pneumonia", "adenocarcinoma in situ"]
+    method = CILMP.method(model, classnames, options, [torch.randn(32, 256) for _ in classnames]).train()
+    compare(method, torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0]), logits=1e-5, gradients=1e-4)
+
+
+@pytest.mark.parametrize("kind", sorted(INTERVENTIONS))
+def test_folded_dropout_is_the_equation_with_a_shared_mask(kind):
+    torch.manual_seed(0)
+    module = INTERVENTIONS[kind](16, 6, 3, 0.4).double().train()
+    h, f, A = torch.randn(5, 2, 16).double(), torch.randn(4, 6).double(), torch.randn(3, 16).double()
+    torch.manual_seed(1)
+    folded = module.folded(h, f, A)
+    torch.manual_seed(1)
+    keep = module.dropout(torch.ones_like(h))
+    module.eval()
+    literal = (module(h, f) * keep) @ A.T
+    torch.testing.assert_close(folded.expand_as(literal), literal.expand(folded.shape[0] and len(literal), -1, -1, -1))
+
+
+def test_rotation_starts_orthogonal():
+    R = INTERVENTIONS["conditional"](32, 8, 4).rotation()
+    torch.testing.assert_close(R.T @ R, torch.eye(4))
+
+
+def test_gaussian_average_is_the_weighted_sum():
+    from cilmp.averaging import GaussianAverage
+
+    values = torch.randn(5, 3)
+    average = GaussianAverage({"ctx.0": values[0]}, mean=4, std=2, epochs=5)
+    weights = torch.tensor([math.exp(-0.5 * ((e - 4) / 2) ** 2) for e in range(1, 6)])
+    for epoch, value in enumerate(values, 1):
+        average.add({"ctx.0": value}, epoch)
+    result = {"ctx.0": torch.empty(3)}
+    average.load_into(result)
+    torch.testing.assert_close(result["ctx.0"], (weights / weights.sum()) @ values)
