@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cilmp.packing import Packed
+
 
 @dataclass(frozen=True)
 class LowRank:
@@ -29,26 +31,24 @@ class LowRank:
         x = self.z @ self.basis.T
         return x if self.offset is None else x + self.offset
 
-    @property
-    def lead(self) -> torch.Size:
-        return self.z.shape[:-2]
-
 
 @dataclass(frozen=True)
 class Segment:
     """A run of neighbouring positions of the sequence, with the leading axes it really depends on.
 
-    x: tokens (B or 1, C or 1, n, D), dense or low rank; mask (C or 1, n) bool, False where a class has no token.
+    x: tokens (B or 1, C or 1, n, D), dense, low rank or packed; mask (C, n) bool, False where a class has no token.
     """
 
-    x: Tensor | LowRank
+    x: Tensor | LowRank | Packed
     mask: Tensor | None = None
 
     def dense(self) -> Tensor:
-        return self.x.dense() if isinstance(self.x, LowRank) else self.x
+        return self.x if isinstance(self.x, Tensor) else self.x.dense()
 
-    def __len__(self) -> int:
-        return (self.x.z if isinstance(self.x, LowRank) else self.x).shape[-2]
+    @property
+    def hidden(self) -> Tensor | None:
+        """(1, C, 1, 1, n) bool, True in the gaps."""
+        return None if self.mask is None else ~self.mask[None, :, None, None]
 
 
 class DenseKeys:
@@ -113,12 +113,33 @@ class LowRankKeys:
 Keys = DenseKeys | LowRankKeys
 
 
+def join(keys: list[Keys], hidden: list[Tensor | None]) -> tuple[list[Keys], list[Tensor | None]]:
+    """Neighbours that all see and that have the same leading axes become one: fewer, larger products."""
+    joined: list[Keys] = []
+    masks: list[Tensor | None] = []
+    for key, mask in zip(keys, hidden, strict=True):
+        last = joined[-1] if joined else None
+        if (
+            isinstance(key, DenseKeys)
+            and isinstance(last, DenseKeys)
+            and mask is None
+            and masks[-1] is None
+            and key.k.shape[:2] == last.k.shape[:2]
+        ):
+            joined[-1] = DenseKeys(torch.cat([last.k, key.k], dim=2), torch.cat([last.v, key.v], dim=2))
+        else:
+            joined.append(key)
+            masks.append(mask)
+    return joined, masks
+
+
 def attend(q: Tensor, keys: list[Keys], hidden: list[Tensor | None]) -> Tensor:
     """Softmax attention of q (B or 1, C or 1, q, H, e), already scaled, over several segments -> (B, C, q, H, e).
 
     hidden[i]: bool, broadcastable to (B, C, H, q, n_i), True where segment i must not be seen.  Shared keys are met
     where they lie: nothing of size (B, C, n, D) is expanded.
     """
+    keys, hidden = join(keys, hidden)
     scores = [key.scores(q) for key in keys]
     scores = [s if h is None else s.masked_fill(h, float("-inf")) for s, h in zip(scores, hidden, strict=True)]
     lead = torch.broadcast_shapes(*(s.shape[:2] for s in scores))

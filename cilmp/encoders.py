@@ -5,7 +5,8 @@ alone makes the towers cheap without changing a number, and so serves every meth
   1. text attention is causal and only EOS is read, so the sequence ends at the last EOS;
   2. tokens that are overwritten before the next block need only keys and values in this one;
   3. a token carries only the axes it depends on (SOS none, a shared context none, a class name the class);
-  4. tokens of low rank give keys and values of low rank (attention.py);
+  4. tokens of low rank give keys and values of low rank (attention.py); names of different lengths lie end to end
+     (packing.py);
   5. the last block computes only the row that is read.
 
 Axes: B images, C classes, n tokens, D width, E joint embedding, H heads, e = D / H.
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cilmp.attention import DenseKeys, Keys, LowRank, LowRankKeys, Segment, attend
+from cilmp.packing import Packed, Packing
 
 Writes = Mapping[int, Tensor | LowRank]  # segment -> the tokens that overwrite it
 
@@ -64,14 +66,22 @@ class Block(nn.Module):
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """The residual stream after attention: x and attended (..., D)."""
         x = x + self.attn.out_proj(attended)
-        h = self.mlp["c_fc"](self.ln_2(x))
-        h = h * torch.sigmoid(1.702 * h) if self.gelu == "quick_gelu" else F.gelu(h)
-        return x + self.mlp["c_proj"](h)
+        h, fc, proj = self.ln_2(x), self.mlp["c_fc"], self.mlp["c_proj"]
+        if self.gelu != "quick_gelu":
+            return x + proj(F.gelu(fc(h)))
+        # x sigmoid(1.702 x) = silu(1.702 x) / 1.702, and a matrix product takes a factor for nothing
+        h = torch.addmm(fc.bias, h.flatten(0, -2), fc.weight.T, beta=1.702, alpha=1.702)
+        h = torch.addmm(proj.bias, F.silu(h), proj.weight.T, alpha=1 / 1.702)
+        return x + h.view_as(x)
 
-    def project(self, x: Tensor, first: int, last: int) -> tuple[Tensor, ...]:
-        """Parts [first, last) of (query, key, value) of x (..., n, D), each (..., n, H, e)."""
+    def project(self, x: Tensor, first: int, last: int, packing: Packing | None = None) -> tuple[Tensor, ...]:
+        """Parts [first, last) of (query, key, value) of x (..., n, D), each (..., n, H, e).
+
+        packing: x is (B, N, D) and the parts come out as (B, C, m, H, e).
+        """
         rows = slice(first * self.width, last * self.width)
         y = F.linear(self.ln_1(x), self.attn.in_proj_weight[rows], self.attn.in_proj_bias[rows])
+        y = y if packing is None else packing.pad(y)
         return y.unflatten(-1, (last - first, self.heads, -1)).unbind(-3)
 
     def full(self, x: Tensor, extra: Tensor | None = None, causal: bool = False, rows: int | None = None) -> Tensor:
@@ -85,44 +95,53 @@ class Block(nn.Module):
             k, v = (torch.cat(pair, dim=-3) for pair in zip((k, v), more, strict=True))
         return self.finish(x, fused(q, k, v, causal).flatten(-2))
 
-    def keys(self, x: Tensor | LowRank) -> Keys:
+    def keys(self, x: Tensor | LowRank | Packed) -> Keys:
         if isinstance(x, LowRank):
             weight, bias = self.attn.in_proj_weight[self.width :], self.attn.in_proj_bias[self.width :]
             return LowRankKeys(x, self.ln_1, weight, bias, self.heads, weight.dtype)
+        if isinstance(x, Packed):
+            return DenseKeys(*self.project(x.x, 1, 3, x.packing))
         return DenseKeys(*self.project(x, 1, 3))
 
     def causal(self, segments: Sequence[Segment], wanted: Sequence[bool]) -> list[Segment]:
         """Causal attention over segments; those not wanted give keys and values and come back as they were."""
         keys: list[Keys] = []
-        hidden: list[Tensor | None] = []  # padding of each segment, (1, C, 1, 1, n)
+        hidden: list[Tensor | None] = []
         after = []
         for segment, want in zip(segments, wanted, strict=True):
-            hidden.append(None if segment.mask is None else ~segment.mask[None, :, None, None])
             if not want:
                 keys.append(self.keys(segment.x))
+                hidden.append(segment.hidden)
                 after.append(segment)
                 continue
-            x = segment.dense().to(self.attn.in_proj_weight.dtype)
-            q, k, v = self.project(x, 0, 3)
+            packing = segment.x.packing if isinstance(segment.x, Packed) else None
+            x = segment.x.x if packing else segment.dense().to(self.attn.in_proj_weight.dtype)
+            q, k, v = self.project(x, 0, 3, packing)  # (B, C, n, H, e)
             keys.append(DenseKeys(k, v))
             if len(keys) == 1 and segment.mask is None:
-                y = fused(q, k, v, causal=True)
+                y = fused(q, k, v, causal=True).flatten(-2)
             else:
-                n = x.shape[-2]
+                n = q.shape[2]
                 future = torch.ones(n, n, dtype=torch.bool, device=x.device).triu(1)
-                y = attend(q * q.shape[-1] ** -0.5, keys, [*hidden[:-1], future])
-            after.append(Segment(self.finish(x, y.flatten(-2)), segment.mask))
+                y = attend(q * q.shape[-1] ** -0.5, keys, [*hidden, future]).flatten(-2)
+            x = self.finish(x, packing.pack(y) if packing else y)
+            hidden.append(segment.hidden)
+            after.append(Segment(Packed(x, packing) if packing else x, segment.mask))
         return after
 
     def read(self, segments: Sequence[Segment], row: Tensor) -> Tensor:
-        """The last block: only position row[c] of the last segment is computed, (B, C, D)."""
-        keys = [self.keys(segment.x) for segment in segments]
-        hidden = [None if s.mask is None else ~s.mask[None, :, None, None] for s in segments]
-        last = segments[-1].dense()
-        n = last.shape[-2]
+        """The last block: only token row[c] of the last segment is computed, (B, C, D)."""
+        keys, hidden = [self.keys(s.x) for s in segments], [s.hidden for s in segments]
+        last = segments[-1].x
+        if isinstance(last, Packed):  # EOS is its class's last token: the gaps lie behind it
+            x = last.rows(row)
+            n = last.packing.most
+        else:
+            n = last.shape[2]
+            index = row[None, :, None, None].expand(last.shape[0], -1, -1, last.shape[-1])
+            x = last.expand(-1, len(row), -1, -1).gather(2, index).squeeze(2)
         hidden[-1] = (torch.arange(n, device=row.device) > row[:, None])[None, :, None, None]  # (1, C, 1, 1, n)
-        index = row[None, :, None, None].expand(last.shape[0], -1, -1, last.shape[-1])
-        x = last.expand(-1, len(row), -1, -1).gather(2, index)  # (B or 1, C, 1, D)
+        x = x[:, :, None]  # (B or 1, C, 1, D)
         (q,) = self.project(x, 0, 1)
         y = attend(q * q.shape[-1] ** -0.5, keys, hidden)
         return self.finish(x, y.flatten(-2)).squeeze(2)

@@ -20,7 +20,7 @@ def encode_text(tower: TextTower, segments: Sequence[Segment], eot: Tensor, deep
     every = [s.dense() for s in segments] + [Segment(x).dense() for writes in deep for x in writes.values()]
     lead = torch.broadcast_shapes((1, len(eot)), *(x.shape[:2] for x in every))
     masks = [
-        s.mask if s.mask is not None else torch.ones(1, len(s), dtype=torch.bool, device=eot.device) for s in segments
+        every[i].new_ones(1, every[i].shape[2]).bool() if s.mask is None else s.mask for i, s in enumerate(segments)
     ]
     present = torch.cat([m.expand(lead[1], -1) for m in masks], dim=1)  # (C, P)
     order = (~present).int().argsort(dim=1, stable=True)[:, :context]  # a class's tokens first, its gaps last
@@ -36,9 +36,9 @@ def encode_text(tower: TextTower, segments: Sequence[Segment], eot: Tensor, deep
         writes = deep[i] if i < len(deep) else {}
         if writes:
             fresh = [Segment(writes.get(k, torch.zeros_like(s.dense()))).dense() for k, s in enumerate(segments)]
-            where = [torch.full((1, 1, len(s), 1), k in writes, device=x.device) for k, s in enumerate(segments)]
+            where = [torch.full((1, 1, m.shape[1], 1), k in writes, device=x.device) for k, m in enumerate(masks)]
             x = torch.where(sequence(where), sequence([t.to(dtype) for t in fresh]), x)
         x = block.full(x, causal=True)
-    before = present[:, : -len(segments[-1])].sum(1)  # (C,) tokens ahead of the last segment
+    before = present[:, : -masks[-1].shape[1]].sum(1)  # (C,) tokens ahead of the last segment
     row = (before + eot)[None, :, None, None].expand(len(x), -1, 1, x.shape[-1])
     return tower.ln_final(x.gather(2, row).squeeze(2)) @ tower.text_projection

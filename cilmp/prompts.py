@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cilmp.attention import LowRank, Segment
 from cilmp.clip import CLIP
 from cilmp.errors import UserError
+from cilmp.packing import Packed, Packing
 
 POSITIONS = ("end", "middle", "front")
 
@@ -66,7 +67,7 @@ class ClassPrompts(nn.Module):
             pieces += [*front, ("name", [r[:k] for r, k in zip(rest, size, strict=True)])]
             pieces += [("ctx", [n - half] * len(names)), ("tail", [r[k:] for r, k in zip(rest, size, strict=True)])]
 
-        self.kinds = [kind for kind, _ in pieces]
+        self.kinds, self.width = [kind for kind, _ in pieces], width
         self.ctx_splits = [items[0] for kind, items in pieces if kind == "ctx"]
         start = torch.zeros(len(names), dtype=torch.long)
         for index, (_kind, items) in enumerate(pieces):
@@ -86,12 +87,18 @@ class ClassPrompts(nn.Module):
                 for row, item in zip(ids, items, strict=True):
                     row[: len(item)] = torch.tensor(item)
                 tokens = tokens + clip.token_embedding(ids.to(device))
+            ragged = bool((counts != most).any())
+            slots = isinstance(items[0], int)
             if bool((tokens == tokens[:1]).all()):
                 tokens = tokens[:1]  # the same for every class
-            self.register_buffer(f"piece{index}", tokens.detach().reshape(1, -1, most, width), persistent=False)
-            ragged = bool((counts != most).any()) and index + 1 < len(pieces)
-            mask = (torch.arange(most) < counts[:, None]).to(device) if ragged else None
-            self.register_buffer(f"mask{index}", mask, persistent=False)
+            tokens = tokens.detach().reshape(1, -1, most, width)
+            packing = Packing.of(counts.to(device)) if ragged and not slots else None
+            if packing:
+                tokens = packing.pack(tokens.expand(-1, len(names), -1, -1))
+                self.register_buffer(f"spread{index}", packing.spread, persistent=False)
+                self.register_buffer(f"kept{index}", packing.kept, persistent=False)
+            self.register_buffer(f"piece{index}", tokens, persistent=False)
+            self.register_buffer(f"counts{index}", counts.to(device) if ragged else None, persistent=False)
             start = full
         self.register_buffer("eot", (counts - 1).to(device), persistent=False)  # (C,), the row in the last segment
 
@@ -101,22 +108,30 @@ class ClassPrompts(nn.Module):
 
     @property
     def computed(self) -> int:
-        """Tokens of a class that run through the tower in full, at the most."""
-        return sum(int(getattr(self, f"piece{i}").shape[2]) for i, kind in enumerate(self.kinds) if kind != "llm")
+        """Tokens of a class that run through the tower in full for each image."""
+        sizes = {kind: getattr(self, f"piece{i}").numel() // self.width for i, kind in enumerate(self.kinds)}
+        return -(-sum(n for kind, n in sizes.items() if kind in ("name", "tail")) // len(self.eot))
 
     def forward(self, ctx: Tensor, llm: LowRank | Tensor | None = None) -> list[Segment]:
         """ctx (n, D), (C, n, D) or (B or 1, C or 1, n, D); llm (B or 1, C, L, D) -> the input of the text tower."""
         parts = list(lead(ctx).split(self.ctx_splits, dim=2))
         segments = []
         for index, kind in enumerate(self.kinds):
-            fixed, mask = getattr(self, f"piece{index}"), getattr(self, f"mask{index}")
+            fixed, counts = getattr(self, f"piece{index}"), getattr(self, f"counts{index}")
+            mask = None
             if kind == "ctx":
                 part = parts.pop(0)
                 x = part + fixed.to(part.dtype)
             elif kind == "llm":
                 x = LowRank(llm.z, llm.basis, fixed) if isinstance(llm, LowRank) else llm + fixed.to(llm.dtype)
+                if counts is not None:
+                    mask = torch.arange(fixed.shape[2], device=fixed.device) < counts[:, None]
+            elif counts is not None:
+                packing = Packing(counts, getattr(self, f"spread{index}"), getattr(self, f"kept{index}"))
+                x = Packed(fixed.to(ctx.dtype), packing)
+                mask = packing.mask if index + 1 < len(self.kinds) else None  # nothing looks at the tail from behind
             else:
-                x = fixed
+                x = fixed.to(ctx.dtype)
             segments.append(Segment(x, mask))
         return segments
 
