@@ -1,0 +1,204 @@
+"""One training step and one test batch of each trainer, against the image tower alone: time, memory, FLOPs.
+
+    python benchmarks/step.py --classes 5 22 100 --batch 8 --out benchmarks/results
+
+The yardstick is what no prompt learner can avoid: the same image tower with the same prompts, forward and backward.
+Weights are random (speed does not depend on them), ViT-B/16, representations 32 x 4096 as LLaMA3-8B's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import platform
+import resource
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from yacs.config import CfgNode
+
+from cilmp.clip import CLIP
+from cilmp.encoders import ImageTower, TextTower
+from cilmp.trainers.cilmp import CILMP
+from cilmp.trainers.cocoop import CoCoOp
+from cilmp.trainers.coop import CoOp
+from cilmp.trainers.maple import MaPLe
+
+FINDINGS = "nodule effusion carcinoma pneumonia fibrosis edema cyst polyp ulcer hemorrhage".split()
+KINDS = ["", "viral", "benign", "malignant", "acute bacterial", "chronic", "diffuse interstitial", "calcified"]
+TRAINERS = {"CoOp": CoOp, "CoCoOp": CoCoOp, "MaPLe": MaPLe, "CILMP": CILMP}
+
+
+def classnames(n: int) -> list[str]:
+    """Names of one to several tokens."""
+    names = [f"{kind} {finding}".strip() for kind in KINDS for finding in FINDINGS]
+    return [names[i % len(names)] + (f" grade {i // len(names) + 1}" if i >= len(names) else "") for i in range(n)]
+
+
+def vit_b16() -> CLIP:
+    torch.manual_seed(0)
+    model = CLIP(ImageTower(224, 16, 768, 12, 12, 512), TextTower(512, 12, 8, 77, 512), 49408)
+    return model.eval().requires_grad_(False)
+
+
+def build(name: str, clip: CLIP, classes: int) -> torch.nn.Module:
+    options = CfgNode(TRAINERS[name].defaults | ({"CTX_INIT": "a photo of a"} if "Co" in name else {}))
+    states = [[torch.randn(32, 4096) for _ in range(classes)]] if name == "CILMP" else []
+    return TRAINERS[name].method(clip, classnames(classes), options, *states)
+
+
+class ImageAlone(torch.nn.Module):
+    """The yardstick: a CILMP's image tower with its prompts and nothing else."""
+
+    def __init__(self, clip: CLIP):
+        super().__init__()
+        self.clip = clip
+        self.vision = torch.nn.ParameterList(torch.randn(4, 768) * 0.02 for _ in range(12))
+
+    def losses(self, image, label):
+        return {"mean": self.clip.encode_image(image, list(self.vision)).float().square().mean()}, None
+
+    def forward(self, image):
+        return self.clip.encode_image(image, list(self.vision))
+
+
+def peak(device) -> float:
+    """MiB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def synchronise(device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def training(model, image, label, autocast):
+    def step():
+        for p in model.parameters():
+            p.grad = None
+        with autocast():
+            losses, _ = model.losses(image, label)
+            loss = sum(losses.values())
+        loss.backward()
+
+    return step
+
+
+def testing(model, image, label, autocast):
+    @torch.no_grad()
+    def step():
+        with autocast():
+            model(image) if isinstance(model, ImageAlone) else model.infer(image)
+
+    return step
+
+
+def timed(steps: dict, repeats: int, device) -> dict[str, list[float]]:
+    """Seconds of each step, interleaved so that a slow minute of the machine hits all alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for step in steps.values():
+        step()
+    for _ in range(repeats):
+        for name, step in steps.items():
+            synchronise(device)
+            start = time.perf_counter()
+            step()
+            synchronise(device)
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def flops(step, model, train: bool) -> int:
+    trained = [p for p in model.parameters() if p.requires_grad]
+    for p in trained:
+        p.requires_grad_(train)  # the counter's hooks trip over parameters that want gradients under no_grad
+    with FlopCounterMode(display=False) as counter:
+        step()
+    for p in trained:
+        p.requires_grad_(True)
+    return counter.get_total_flops()
+
+
+def memory(step, device) -> float:
+    """Extra MiB of one step: on a GPU exact; on a CPU from the allocator's profile."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        step()
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    held = most = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        most = max(most, held)
+    return most / 2**20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--classes", type=int, nargs="+", default=[2, 8, 22, 100])
+    parser.add_argument("--batch", type=int, nargs="+", default=[8])
+    parser.add_argument("--trainers", nargs="+", default=list(TRAINERS), choices=list(TRAINERS))
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "fp16", "bf16", "amp"])
+    parser.add_argument("--literal", action="store_true", help="time the literal path as well (slow)")
+    parser.add_argument("--no-memory", action="store_true", help="skip the profile of memory")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--out", type=Path, help="folder for the JSON")
+    args = parser.parse_args()
+
+    device = torch.device(args.device)
+    clip = vit_b16().cast(args.precision).to(device)
+
+    def autocast():
+        half = torch.float16 if device.type == "cuda" else torch.bfloat16
+        return torch.autocast(device.type, dtype=half, enabled=args.precision == "amp")
+
+    rows = []
+    for batch in args.batch:
+        image = torch.randn(batch, 3, 224, 224, device=device)
+        for classes in args.classes:
+            models = {("image alone", "fast"): ImageAlone(clip).to(device)}
+            label = torch.randint(classes, (batch,), device=device)
+            for name in args.trainers:
+                models[name, "fast"] = build(name, clip, classes).to(device).train()
+                if args.literal:
+                    models[name, "literal"] = build(name, clip, classes).to(device).train()
+                    models[name, "literal"].literal = True
+            for kind, make in (("train", training), ("test", testing)):
+                steps = {key: make(model, image, label, autocast) for key, model in models.items()}
+                seconds = timed(steps, args.repeats, device)
+                alone = statistics.median(seconds["image alone", "fast"])
+                for (name, path), values in seconds.items():
+                    median = statistics.median(values)
+                    work = flops(steps[name, path], models[name, path], kind == "train")
+                    row = dict(trainer=name, path=path, step=kind, classes=classes, batch=batch, seconds=median)
+                    row |= dict(ratio=median / alone, gflops=work / 1e9, gflops_per_second=work / 1e9 / median)
+                    row["extra_mb"] = None if args.no_memory else memory(steps[name, path], device)
+                    rows.append(row)
+                    extra = "" if args.no_memory else f"  {row['extra_mb']:9.0f} MB"
+                    print(
+                        f"{kind:5s} B={batch:<3d} C={classes:<4d} {name:12s}{path:8s} {median:8.3f} s  "
+                        f"x{row['ratio']:5.2f} of image alone  {work / 1e9:9.0f} GFLOP{extra}",
+                        flush=True,
+                    )
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        where = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()}-cpu"
+        facts = dict(device=where, threads=torch.get_num_threads(), torch=torch.__version__, precision=args.precision)
+        name = f"step-{where}-torch{torch.__version__}-{args.precision}.json".replace(" ", "-").replace("/", "-")
+        (args.out / name).write_text(json.dumps(facts | dict(rows=rows), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
