@@ -39,7 +39,7 @@ class _Pack(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class Packing:
-    """counts (C,); spread (C m,), the packed row of each place (a gap repeats one); kept (N,), the place of each row."""
+    """counts (C,); spread (C m,), each place's packed row (a gap repeats one); kept (N,), the place of each row."""
 
     counts: Tensor
     spread: Tensor
