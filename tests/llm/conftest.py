@@ -16,6 +16,8 @@ def make_llm(tmp_path_factory):
         model = transformers.AutoModelForCausalLM.from_config(config)
         for parameter in model.parameters():  # far from a uniform distribution over the words
             parameter.data.normal_(0, 0.3) if parameter.dim() > 1 else None
+        if not model.config.tie_word_embeddings:
+            model.get_output_embeddings().weight.data[[0, 2]] = 0  # never says <s> or <unk>, which no text can repeat
         folder = tmp_path_factory.mktemp(architecture)
         model.save_pretrained(folder)
         tokenizer(chat).save_pretrained(folder)

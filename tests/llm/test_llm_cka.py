@@ -45,6 +45,6 @@ def test_between_layers_is_pairwise():
 def test_similarity_of_classes_is_not_hidden_by_what_they_share():
     torch.manual_seed(3)
     a, b = torch.randn(2, 8)
-    states = torch.stack([a, a + 0.01, b, -b])[:, None] + torch.tensor([1000.0] + [0.0] * 7)
+    states = torch.stack([a, a + 0.01, 2 * b, -2 * b])[:, None] + torch.tensor([1000.0] + [0.0] * 7)
     like = similarity(states)[0]
     assert like[0, 1] > 0.99 and like[2, 3] < 0

@@ -125,7 +125,7 @@ def test_the_random_control_keeps_the_statistics_and_nothing_else(tmp_path):
     path = save(tmp_path / "k.safetensors", Knowledge([str(i) for i in range(400)], list(states), {"model": "m"}))
     made = random(path, seed=3)
     drawn = torch.stack(made.states)
-    torch.testing.assert_close(drawn.mean(0), states.mean(0), atol=0.05, rtol=0.25)
+    assert ((drawn.mean(0) - states.mean(0)) / states.std(0)).abs().max() < 0.2  # 4 standard errors
     torch.testing.assert_close(drawn.std(0), states.std(0), atol=0.05, rtol=0.15)
     assert abs(torch.corrcoef(torch.stack([drawn[:, 0, 2], states[:, 0, 2]]))[0, 1]) < 0.2
     assert torch.equal(drawn, torch.stack(random(path, seed=3).states))
