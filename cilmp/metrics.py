@@ -46,13 +46,13 @@ def auroc(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return 100.0 * float(np.mean([roc_auc_score(labels == c, probabilities[:, c]) for c in which]))
 
 
-def kappa(predicted: np.ndarray, labels: np.ndarray, weights: str | None = None) -> float:
-    """Cohen's kappa; weights="quadratic" for grades. NaN where truth and prediction are one and the same class."""
+def kappa(predicted: np.ndarray, labels: np.ndarray) -> float:
+    """Cohen's kappa. NaN where truth and prediction are one and the same class."""
     from sklearn.metrics import cohen_kappa_score
 
     if len(np.union1d(predicted, labels)) < 2:
         return float("nan")
-    return 100.0 * float(cohen_kappa_score(labels, predicted, weights=weights))
+    return 100.0 * float(cohen_kappa_score(labels, predicted))
 
 
 def quadratic_kappa(predicted: np.ndarray, labels: np.ndarray, classes: int) -> float:

@@ -37,7 +37,12 @@ def collect(folder: str | Path) -> tuple[list[dict], list[str]]:
             damaged.append(str(error))
     if not runs:
         why = f"{len(damaged)} damaged: {damaged[0]}" if damaged else "no run has finished there"
-        raise UserError(f"No readable {records.NAME} under {folder} ({why})")
+        raise UserError(f"No readable {records.NAME} under {folder} ({why}).")
+    return prepare(runs), damaged
+
+
+def prepare(runs: list[dict]) -> list[dict]:
+    """Records with their `path` -> the same with `source` and `name`."""
     versions = {run["version"]: run["path"] for run in runs}
     if len(versions) > 1:
         where = ", ".join(f"version {v} in {path}" for v, path in sorted(versions.items(), key=str))
@@ -48,7 +53,7 @@ def collect(folder: str | Path) -> tuple[list[dict], list[str]]:
     for run in runs:
         origin = trained.get(Path(run.get("model_dir") or "-").parts[-4:], run["dataset"])
         run["source"] = "" if origin == run["dataset"] else origin
-    return tell_apart(runs), damaged
+    return tell_apart(runs)
 
 
 def tell_apart(runs: list[dict]) -> list[dict]:

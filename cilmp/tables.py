@@ -96,11 +96,11 @@ class Table:
         """One line a cell, at full precision."""
         out = io.StringIO()
         write = csv.writer(out, lineterminator="\n").writerow
-        write([*self.labels, "column", "mean", "std", "n", "seeds"])
+        write(["table", *self.labels, "column", "mean", "std", "n", "seeds"])
         for labels, cells in self.rows:
             for name, cell in zip(self.columns, cells, strict=True):
                 numbers = [("" if math.isnan(x) else repr(x)) for x in (cell.mean, cell.std)]
-                write([*labels, name, *numbers, len(cell.values), " ".join(map(str, sorted(cell.values)))])
+                write([self.title, *labels, name, *numbers, len(cell.values), " ".join(map(str, sorted(cell.values)))])
         return out.getvalue()
 
 
