@@ -1,0 +1,1 @@
+from torch.optim import RAdam  # noqa: F401
