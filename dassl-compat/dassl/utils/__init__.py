@@ -13,7 +13,9 @@ from dassl.utils.modules import (  # noqa: F401
     open_specified_layers,
 )
 from dassl.utils.registry import Registry, check_availability  # noqa: F401
+from dassl.utils.seeds import set_random_seed  # noqa: F401
 from dassl.utils.tools import (  # noqa: F401
+    ImageError,
     check_isfile,
     collect_env_info,
     download_url,
@@ -22,7 +24,6 @@ from dassl.utils.tools import (  # noqa: F401
     mkdir_if_missing,
     read_image,
     read_json,
-    set_random_seed,
     tolist_if_not,
     write_json,
 )

@@ -30,7 +30,9 @@ def bare(state_dict: dict) -> dict:
     return type(state_dict)((key.removeprefix("module."), value) for key, value in state_dict.items())
 
 
-def save_checkpoint(state: dict, save_dir: str, is_best: bool = False, remove_module_from_keys=True, model_name="") -> None:
+def save_checkpoint(
+    state: dict, save_dir: str, is_best: bool = False, remove_module_from_keys=True, model_name=""
+) -> None:
     """Write state = {state_dict, epoch, optimizer, scheduler, val_result}; a kill leaves the file before intact."""
     mkdir_if_missing(save_dir)
     if remove_module_from_keys:
@@ -72,22 +74,36 @@ def load_old_checkpoint(fpath: str) -> dict:
         raise ValueError(f"{fpath} is not a readable checkpoint: {str(error).splitlines()[0]}") from None
 
 
-def resume_from_checkpoint(fdir: str, model, optimizer=None, scheduler=None) -> int:
-    """Load what was written last into a folder -> the number of finished epochs."""
+def last_written(fdir: str) -> str:
+    """The file's name in the pointer."""
     with open(osp.join(fdir, "checkpoint"), encoding="utf-8") as file:
-        path = osp.join(fdir, file.read().strip())
+        return file.read().strip()
+
+
+def last_common(folders: list[str]) -> str:
+    """The last file that all folders hold: a kill may have come between the models of one epoch."""
+    names = {last_written(folder) for folder in folders}
+    return min(names, key=lambda name: int("".join(c for c in name.rpartition("-")[2] if c.isdigit()) or -1))
+
+
+def resume_from_checkpoint(fdir: str, model, optimizer=None, scheduler=None, file: str = "", whole: bool = False):
+    """Load what was written last into a folder -> the number of finished epochs (or the whole checkpoint)."""
+    path = osp.join(fdir, file or last_written(fdir))
     print(f"Loading checkpoint from '{path}'")
     checkpoint = load_checkpoint(path)
-    unwrap(model).load_state_dict(checkpoint["state_dict"])
-    if optimizer is not None and checkpoint.get("optimizer") is not None:
-        optimizer.load_state_dict(checkpoint["optimizer"])
+    try:
+        unwrap(model).load_state_dict(checkpoint["state_dict"])
+        if optimizer is not None and checkpoint.get("optimizer") is not None:
+            optimizer.load_state_dict(checkpoint["optimizer"])
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"{path} is of a run with other settings: {' '.join(str(error).split())}") from None
     state = checkpoint.get("scheduler")
     if scheduler is not None and state is not None:
         if "successor" in state:  # 0.6.3: it counts the warm-up only
             state = {"last_epoch": checkpoint["epoch"]}
         scheduler.load_state_dict(state)
     print(f"Resumed after epoch {checkpoint['epoch']}")
-    return checkpoint["epoch"]
+    return checkpoint if whole else checkpoint["epoch"]
 
 
 def load_pretrained_weights(model, weight_path: str) -> None:

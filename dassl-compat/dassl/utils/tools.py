@@ -3,13 +3,11 @@ import json
 import os
 import os.path as osp
 import platform
-import random
 import sys
 import urllib.request
 import warnings
 from importlib import metadata
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -37,14 +35,6 @@ def write_json(obj, fpath: str) -> None:
         json.dump(obj, file, indent=4, separators=(",", ": "))
 
 
-def set_random_seed(seed: int) -> None:
-    """Seed Python, NumPy and torch on every device."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-    torch.cuda.manual_seed_all(seed)
-
-
 def listdir_nohidden(path: str, sort: bool = False) -> list[str]:
     items = [name for name in os.listdir(path) if not name.startswith(".")]
     return sorted(items) if sort else items
@@ -58,15 +48,25 @@ def tolist_if_not(x) -> list:
     return x if isinstance(x, list) else [x]
 
 
+class ImageError(OSError):
+    """An image that cannot be read, in one line that names it.
+
+    A DataLoader raises a worker's error again with the worker's traceback as the message: its last line is kept.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(message.strip().splitlines()[-1].split("ImageError: ")[-1])
+
+
 def read_image(path: str) -> Image.Image:
-    """An image as RGB.  OSError names the file where it is missing or damaged."""
+    """An image as RGB; ImageError where it is missing or damaged."""
     if not osp.exists(path):
-        raise OSError(f"No image at {path}")
+        raise ImageError(f"No image at {path}")
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
     except Exception as error:  # decoders fail in many ways
-        raise OSError(f"Cannot read the image {path}: {error}") from None
+        raise ImageError(f"Cannot read the image {path} ({type(error).__name__}: {error})") from None
 
 
 def download_url(url: str, dst: str, from_gdrive: bool = False) -> None:
