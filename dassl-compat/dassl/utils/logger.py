@@ -48,7 +48,7 @@ class Logger(io.TextIOBase):
 
 
 def setup_logger(output: str | None = None) -> None:
-    """Copy standard output to <output>/log.txt, or to a dated file beside it where there is one; `output` may be a file."""
+    """Copy standard output to <output>/log.txt (or the file `output`), or to a dated file where there is one."""
     if output is None:
         return
     path = output if output.endswith((".txt", ".log")) else osp.join(output, "log.txt")

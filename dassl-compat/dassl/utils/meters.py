@@ -4,7 +4,7 @@ import torch
 
 
 class AverageMeter:
-    """The last value and the running mean; tensors are read when they are asked for, so no step waits for its device."""
+    """The last value and the running mean; tensors are read when asked for, so no step waits for its device."""
 
     def __init__(self, ema: bool = False):
         """ema: an exponential average of weight 0.9 on the past instead of the mean."""
