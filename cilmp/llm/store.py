@@ -71,8 +71,7 @@ def read(path: str | os.PathLike) -> Knowledge:
         raise UserError(f"{path} is damaged or cut off ({error}): extract it again, or copy it again.") from None
     except (KeyError, ValueError, TypeError, AttributeError):
         raise UserError(
-            f"{path} is a safetensors file, but not one of class representations: make one with "
-            f"{command('', [], path)}"
+            f"{path} is a safetensors file, but not one of class representations: make one with {command('', [], path)}"
         ) from None
     if not complete or metadata.get("classes_sha256") != fingerprint(names):
         raise UserError(f"The classes in {path} are not those it was made with: extract it again.")

@@ -1,6 +1,7 @@
 import torch
 from torch import nn
 
+from dassl.optim.radam import RAdam
 from dassl.utils.modules import unwrap
 from dassl.utils.registry import check_availability
 
@@ -26,7 +27,7 @@ def build_optimizer(model, optim_cfg, param_groups=None) -> torch.optim.Optimize
         return torch.optim.RMSprop(param_groups, **shared, **more)
     if name in ("adam", "amsgrad"):
         return torch.optim.Adam(param_groups, **shared, betas=betas, amsgrad=name == "amsgrad")
-    kind = torch.optim.RAdam if name == "radam" else torch.optim.AdamW
+    kind = RAdam if name == "radam" else torch.optim.AdamW
     return kind(param_groups, **shared, betas=betas)
 
 
