@@ -277,6 +277,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--columns", help="one field across, or 'metric' for accuracy, macro F1, AUROC and kappa")
     add("--metric", default="accuracy", help="a metric, or another number of the record such as seconds.train")
     add("--where", nargs="+", default=[], metavar="FIELD=VALUE", help="only such runs, e.g. shots=16 classes=all")
+    add("--compare", metavar="TRAINER", help="paired tests of this trainer against every other")
     add("--format", choices=FORMATS, default="text")
     return parser.parse_args(argv)
 
@@ -287,7 +288,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     for line in damaged:
         print(f"note: {line}", file=sys.stderr)
     runs = where(runs, args.where)
-    if args.rows or args.columns:
+    if args.compare:
+        from cilmp.significance import compare
+
+        tables = compare(runs, args.compare, args.metric, value)
+    elif args.rows or args.columns:
         tables = [pivot(runs, (args.rows or "trainer").split(","), args.columns or "dataset", args.metric)]
     else:
         tables = TABLES[args.table](runs, args.metric)

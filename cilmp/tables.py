@@ -82,15 +82,22 @@ class Table:
             shown = [escape(a) if k == len(labels) - 1 or labels[: k + 1] != seen[: k + 1] else ""
                      for k, a in enumerate(labels)]  # fmt: skip
             seen = labels
-            text = [cell.text(r"$\pm$" if format == "latex" else "±") for cell in cells]
+            text = [self.shown(cell, r"$\pm$" if format == "latex" else "±") for cell in cells]
             body.append(shown + [mark[ranks.get((i, j), 2)](t) for j, t in enumerate(text)])
         head = [escape(name) for name in (*self.labels, *self.columns)]
         align = ["left"] * len(self.labels) + ["right"] * len(self.columns)
         drawn = tabulate(body, head, tablefmt=FORMATS[format], colalign=align, disable_numparse=True)
         title = {"text": "{}", "md": "**{}**\n", "latex": "% {}"}[format].format(self.title)
-        notes = [f"% {n}" if format == "latex" else n for n in (*self.notes, LEGEND[format])]
+        notes = [f"% {n}" if format == "latex" else n for n in (*self.notes, *self.legend(format))]
         space = "\n\n" if format == "md" else "\n"
         return "\n".join([title, drawn]) + space + space.join(notes) + "\n"
+
+    def shown(self, cell: Cell, plus_minus: str) -> str:
+        return cell.text(plus_minus)
+
+    def legend(self, format: str) -> list[str]:
+        """What the marks mean, where something is marked or has a deviation."""
+        return [LEGEND[format]]
 
     def csv(self) -> str:
         """One line a cell, at full precision."""
@@ -101,6 +108,29 @@ class Table:
             for name, cell in zip(self.columns, cells, strict=True):
                 numbers = [("" if math.isnan(x) else repr(x)) for x in (cell.mean, cell.std)]
                 write([self.title, *labels, name, *numbers, len(cell.values), " ".join(map(str, sorted(cell.values)))])
+        return out.getvalue()
+
+
+class Listing(Table):
+    """rows: (labels, values): numbers of different kinds, which do not compete."""
+
+    def ranks(self) -> dict:
+        return {}
+
+    def shown(self, value, plus_minus: str) -> str:
+        if isinstance(value, float):
+            return "-" if math.isnan(value) else f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}"
+        return str(value)
+
+    def legend(self, format: str) -> list[str]:
+        return []
+
+    def csv(self) -> str:
+        out = io.StringIO()
+        write = csv.writer(out, lineterminator="\n").writerow
+        write(["table", *self.labels, *self.columns])
+        for labels, values in self.rows:
+            write([self.title, *labels, *values])
         return out.getvalue()
 
 
