@@ -14,5 +14,6 @@ from cilmp.datasets import (  # noqa: F401
     isic,
     kvasir,
     odir,
+    phantoms,
     pneumonia,
 )
