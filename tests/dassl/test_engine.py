@@ -308,8 +308,8 @@ def test_metrics_are_read_when_they_are_printed():
     meter = MetricMeter()
     for value in (1.0, 3.0):
         meter.update({"loss": torch.tensor(value).as_subclass(Unread), "n": np.float32(2.0)})
-    meter.meters["loss"]._val = meter.meters["loss"]._val.as_subclass(torch.Tensor)
-    meter.meters["loss"]._avg = meter.meters["loss"]._avg.as_subclass(torch.Tensor)
+    for part in ("_val", "_sum"):
+        setattr(meter.meters["loss"], part, getattr(meter.meters["loss"], part).as_subclass(torch.Tensor))
     assert str(meter) == "loss 3.0000 (2.0000) n 2.0000 (2.0000)"
     with pytest.raises(TypeError):
         meter.update(3.0)

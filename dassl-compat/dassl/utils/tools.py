@@ -4,7 +4,6 @@ import os
 import os.path as osp
 import platform
 import sys
-import urllib.request
 import warnings
 from importlib import metadata
 
@@ -73,9 +72,7 @@ def download_url(url: str, dst: str, from_gdrive: bool = False) -> None:
     """Fetch a file; Google Drive asks for a browser's session, so a file there is fetched by hand."""
     if from_gdrive:
         raise OSError(f"Files on Google Drive are not fetched here: put {url} at {dst} by hand")
-    partial = f"{dst}.part"
-    urllib.request.urlretrieve(url, partial)
-    os.replace(partial, dst)
+    torch.hub.download_url_to_file(url, dst)
 
 
 def collect_env_info() -> str:
