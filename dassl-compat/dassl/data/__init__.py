@@ -1,0 +1,1 @@
+from dassl.data.data_manager import DataManager, DatasetWrapper  # noqa: F401

@@ -1,0 +1,1 @@
+from dassl.metrics.accuracy import compute_accuracy  # noqa: F401

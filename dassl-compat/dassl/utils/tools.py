@@ -1,0 +1,91 @@
+import difflib
+import json
+import os
+import os.path as osp
+import platform
+import sys
+import urllib.request
+import warnings
+from importlib import metadata
+
+import torch
+from PIL import Image
+
+
+def mkdir_if_missing(dirname: str) -> None:
+    os.makedirs(dirname, exist_ok=True)
+
+
+def check_isfile(fpath: str) -> bool:
+    found = osp.isfile(fpath)
+    if not found:
+        warnings.warn(f"No file at '{fpath}'", stacklevel=2)
+    return found
+
+
+def read_json(fpath: str):
+    with open(fpath, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def write_json(obj, fpath: str) -> None:
+    if osp.dirname(fpath):
+        mkdir_if_missing(osp.dirname(fpath))
+    with open(fpath, "w", encoding="utf-8") as file:
+        json.dump(obj, file, indent=4, separators=(",", ": "))
+
+
+def listdir_nohidden(path: str, sort: bool = False) -> list[str]:
+    items = [name for name in os.listdir(path) if not name.startswith(".")]
+    return sorted(items) if sort else items
+
+
+def get_most_similar_str_to_a_from_b(a: str, b) -> str | None:
+    return max(b, key=lambda name: difflib.SequenceMatcher(None, a, name).ratio(), default=None)
+
+
+def tolist_if_not(x) -> list:
+    return x if isinstance(x, list) else [x]
+
+
+class ImageError(OSError):
+    """An image that cannot be read, in one line that names it.
+
+    A DataLoader raises a worker's error again with the worker's traceback as the message: its last line is kept.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(message.strip().splitlines()[-1].split("ImageError: ")[-1])
+
+
+def read_image(path: str) -> Image.Image:
+    """An image as RGB; ImageError where it is missing or damaged."""
+    if not osp.exists(path):
+        raise ImageError(f"No image at {path}")
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except Exception as error:  # decoders fail in many ways
+        raise ImageError(f"Cannot read the image {path} ({type(error).__name__}: {error})") from None
+
+
+def download_url(url: str, dst: str, from_gdrive: bool = False) -> None:
+    """Fetch a file; Google Drive asks for a browser's session, so a file there is fetched by hand."""
+    if from_gdrive:
+        raise OSError(f"Files on Google Drive are not fetched here: put {url} at {dst} by hand")
+    partial = f"{dst}.part"
+    urllib.request.urlretrieve(url, partial)
+    os.replace(partial, dst)
+
+
+def collect_env_info() -> str:
+    """Versions and devices, a line each."""
+    lines = [f"Python: {sys.version.split()[0]}", f"Platform: {platform.platform()}"]
+    for package in ("dassl", "torch", "torchvision", "numpy", "pillow"):
+        try:
+            lines.append(f"{package}: {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            lines.append(f"{package}: not installed")
+    count = torch.cuda.device_count()
+    lines += [f"GPU {i}: {torch.cuda.get_device_name(i)}" for i in range(count)] or ["GPU: none"]
+    return "\n".join(lines)
