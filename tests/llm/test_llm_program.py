@@ -30,12 +30,14 @@ def program(monkeypatch, tmp_path):
 
 @pytest.fixture
 def cards(monkeypatch):
-    found = {
-        "BRAINS": SimpleNamespace(
-            dataset_dir="brains", split="split.json", classnames=("cyst", "normal"), modality="image", organ="brain"
-        ),
-        "LUNGS": SimpleNamespace(dataset_dir="lungs", split="split.json", classnames=("nodule", "normal")),
-    }
+    from cilmp.datasets.base import Layout
+
+    def declared(folder, *names, card=None):
+        layout = Layout(folder, "split.json", "", names)
+        return SimpleNamespace(classnames=names, card=card, layouts=lambda: (layout,))
+
+    brains = declared("brains", "cyst", "normal", card=SimpleNamespace(modality="image", organ="brain"))
+    found = {"BRAINS": brains, "LUNGS": declared("lungs", "nodule", "normal")}
     monkeypatch.setattr(classes, "declarations", lambda: found)
     return found
 
@@ -58,11 +60,12 @@ def test_classes_of_a_data_set(program, cards, tmp_path):
     Path("brains.yaml").write_text("DATASET:\n  NAME: BRAINS\n")
     assert classes.of_config("brains.yaml").names == ["cyst", "normal"]
     (tmp_path / "data" / "brains").mkdir(parents=True)
-    split = {"train": [["a.png", 1, "Normal"], ["b.png", 0, "Cyst"]], "test": [["c.png", 2, "Long"]]}
+    split = {"train": [["a.png", 1, "Normal"], ["b.png", 0, "Cyst"]], "test": [["c.png", 0, "Cyst"]]}
     (tmp_path / "data" / "brains" / "split.json").write_text(json.dumps(split))
-    assert classes.of_config("brains.yaml", "data").names == ["Cyst", "Normal", "Long"]
+    assert classes.of_config("brains.yaml", "data").names == ["Cyst", "Normal"]
     with pytest.raises(UserError, match="Unknown data set 'BRAIN'.*Did you mean BRAINS"):
         classes.of("BRAIN")
+    assert classes.of("BRAINS").fill("{classname} {modality} {organ}", "a_b") == "a b image brain"
     with pytest.raises(UserError, match="No config file at nowhere.yaml"):
         classes.of_config("nowhere.yaml")
     for words, reason in (
@@ -148,3 +151,10 @@ def test_a_real_llm_from_a_gguf_file(program, monkeypatch):
     ours, theirs = read("b.safetensors").states[0].float(), load(str(shipped), ["cyst"]).states[0].float()
     error = (ours - theirs).norm(dim=1) / theirs.norm(dim=1)
     assert error.max() < 5e-3
+
+
+def test_every_declared_data_set_has_distinct_classes():
+    found = classes.declarations()
+    assert "BUSI" in found
+    for name in found:
+        assert classes.of(name).names
