@@ -81,7 +81,7 @@ def read(path: str | os.PathLike) -> Knowledge:
 
 def save(path: str | os.PathLike, knowledge: Knowledge) -> Path:
     """Atomic, in float16 where the values fit (an LLM's largest activations may not: then float32)."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as to_bytes
 
     path, names = Path(path), knowledge.classnames
     check(names, knowledge.states, path)
@@ -92,7 +92,8 @@ def save(path: str | os.PathLike, knowledge: Knowledge) -> Path:
     partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial, metadata={"format": "pt", "cilmp": json.dumps(facts, ensure_ascii=False)})
+        # not save_file, which makes files that only their owner may read
+        partial.write_bytes(to_bytes(tensors, {"format": "pt", "cilmp": json.dumps(facts, ensure_ascii=False)}))
         os.replace(partial, path)
     except OSError as error:
         raise UserError(f"Cannot write {path} ({error.strerror}): check --out.") from None
