@@ -85,15 +85,15 @@ def predict(trainer, cfg, paths: Sequence[str], batch_size: int, workers: int) -
 
     images = Images(paths, build_transform(cfg, is_train=False))
     loader = DataLoader(images, batch_size, num_workers=workers, collate_fn=list)
-    bar = tqdm(total=len(paths), unit=" images", disable=not sys.stderr.isatty())
-    with torch.no_grad(), bar:
+    left = iter(paths)
+    with torch.no_grad(), tqdm(total=len(paths), unit=" images", disable=not sys.stderr.isatty()) as bar:
         for batch in loader:
             good = [image for image, error in batch if error is None]
             logits = trainer.model_inference(torch.stack(good).to(trainer.device)) if good else ()
             probabilities = iter(torch.softmax(logits.double(), -1).tolist() if good else ())
             for _, error in batch:
-                yield paths[bar.n], None if error else next(probabilities), error
-                bar.update()
+                yield next(left), None if error else next(probabilities), error
+            bar.update(len(batch))
 
 
 class Images:
