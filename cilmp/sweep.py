@@ -90,7 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     jobs = PROTOCOLS[args.protocol](plan)
     gpus = words(args.gpus) if args.gpus is not None else visible_gpus()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    slots = args.jobs or (len(gpus) if gpus else max(1, cores // 2))
+    small = all(plan.config_of(data) == "tiny" for data in plan.datasets)  # too small to gain from a second core
+    slots = args.jobs or (len(gpus) if gpus else cores if small else max(1, cores // 2))
     threads = max(1, cores // slots)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads)
