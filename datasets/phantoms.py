@@ -15,8 +15,8 @@ from cilmp.datasets.card import Card
 from cilmp.datasets.scans import FINDINGS, STYLES, Acquisition, scan
 from dassl.data.datasets import DATASET_REGISTRY
 
-# Out of focus and over-exposed: a fault of the scanner that all classes share.  Chosen before any method was trained, by
-# `tiny` alone: zero-shot is above chance in both halves, a linear probe on 64 images a good deal above it.
+# Out of focus and over-exposed: a fault of the scanner that all classes share.  Chosen by `tiny` alone: zero-shot is
+# above chance in both halves of the classes, and a linear probe on 64 images a good deal above zero-shot.
 BLURRED = Acquisition(contrast=(0.25, 0.5), noise=(0.01, 0.05), blur=(1.2, 1.8), shading=0.1, gamma=(0.5, 0.7))
 IMAGES = {"train": 32, "val": 8, "test": 50}  # of each class
 CACHE = Path("~/.cache/cilmp")
