@@ -9,6 +9,7 @@ import os
 import os.path as osp
 import pickle
 import shutil
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -27,12 +28,15 @@ class Shell:
         pass
 
 
-def numpy_scalars() -> dict[str, type]:
-    """What a pickled NumPy number, an old val_result, is made of: by the names NumPy 1 and 2 pickle."""
+def harmless() -> dict[str, Callable]:
+    """What an old file may hold besides and is read: dictionaries, and a NumPy number as val_result (NumPy 1 and 2)."""
     scalar = np.float64(0).__reduce__()[0]
-    kinds = {type(np.dtype(kind)) for kind in (np.float16, np.float32, np.float64, np.int64)}
-    found = {f"numpy.{core}.multiarray.scalar": scalar for core in ("core", "_core")} | {"numpy.dtype": np.dtype}
-    return found | {f"{kind.__module__}.{kind.__name__}": kind for kind in kinds} | {"_codecs.encode": codecs.encode}
+    found = {f"numpy.{core}.multiarray.scalar": scalar for core in ("core", "_core")}
+    for kind in (np.float16, np.float32, np.float64, np.int64):
+        kind = type(np.dtype(kind))
+        found[f"{kind.__module__}.{kind.__name__}"] = kind
+    found |= {"numpy.dtype": np.dtype, "_codecs.encode": codecs.encode}
+    return found | {"builtins.dict": dict, "collections.defaultdict": lambda *factory: {}}
 
 
 def bare(state_dict: dict) -> dict:
@@ -77,7 +81,7 @@ def load_old_checkpoint(fpath: str) -> dict:
     if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
         raise ValueError(f"{fpath} holds more than weights: reading it needs PyTorch 2.6 or newer")
     try:
-        known = numpy_scalars()
+        known = harmless()
         foreign = set(torch.serialization.get_unsafe_globals_in_checkpoint(fpath)) - set(known)
         allowed = [(Shell, name) for name in foreign] + [(kind, name) for name, kind in known.items()]
         with torch.serialization.safe_globals(allowed):
