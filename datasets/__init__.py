@@ -1,0 +1,27 @@
+"""Medical data sets, registered with Dassl on import; one file a source of images."""
+
+from cilmp.datasets import (  # noqa: F401
+    adam,
+    aptos,
+    bloodmnist,
+    btmri,
+    busi,
+    chaoyang,
+    chmnist,
+    covid_19,
+    cpn_x_ray,
+    ctkidney,
+    derm7pt,
+    dermamnist,
+    fetal_us,
+    folder,
+    isic,
+    kneexray,
+    kvasir,
+    lungcolon,
+    octmnist,
+    odir,
+    phantoms,
+    pneumonia,
+    retina,
+)

@@ -1,0 +1,164 @@
+"""Class representations from an LLM: make, import, inspect.
+
+python -m cilmp.llm extract --dataset-config-file configs/datasets/busi.yaml --model meta-llama/Meta-Llama-3-8B
+    --out representations/busi.safetensors
+python -m cilmp.llm extract --all --model meta-llama/Meta-Llama-3-8B --out representations
+python -m cilmp.llm import llm_representations/busi --out representations/busi.safetensors
+python -m cilmp.llm show representations/busi.safetensors --plot cka.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from cilmp.errors import UserError, exit_on_user_error
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="python -m cilmp.llm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    verbs = top.add_subparsers(dest="verb", required=True)
+
+    add = verbs.add_parser("extract", help="make the representations of a data set's classes").add_argument
+    add("--dataset-config-file", default="", help="the data set's yaml, for its class names")
+    add("--classes", nargs="+", help="class names instead")
+    add("--all", action="store_true", help="every registered data set; goes on where it was stopped")
+    add("--root", default="", help="folder of the data sets: a split file there decides the class names")
+    add("--model", default="", help="hub id, folder, GGUF file, or pip:<installed package with a GGUF file>")
+    add("--revision", default="", help="branch, tag or commit of the hub's repository")
+    add("--question", nargs="+", help="with {classname} and, if wished, {modality}, {organ}; several are averaged")
+    add("--answers", default="", help="answers to encode instead of asking: JSON {class: text or list of texts}, or a "
+        "representation file whose answers are taken")  # fmt: skip
+    add("--chat", choices=("auto", "always", "never"), default="auto", help="use of the chat template (default: auto, "
+        "if the model has one)")  # fmt: skip
+    add("--max-new-tokens", type=positive, default=256, help="length of an answer (default: 256)")
+    add("--layers", default="all", help="all, last:k, or numbers from 1, as 8,16,32 (default: all)")
+    add("--pool", choices=("eos", "mean"), default="eos", help="the state at EOS, or the mean over the answer")
+    add("--batch-size", type=positive, default=8, help="classes at once (default: 8)")
+    add("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto", help="of the computation "
+        "(default: bfloat16 on a GPU, float32 on the CPU); states are stored in float16")  # fmt: skip
+    add("--device", default="", help="cuda, cuda:1, cpu (default: a GPU if there is one)")
+    add("--device-map", default="", choices=("", "auto"), help="auto: spread over all devices (needs accelerate)")
+    add("--load-in-4bit", action="store_true", help="quantise the weights (needs bitsandbytes)")
+    add("--load-in-8bit", action="store_true", help="quantise the weights (needs bitsandbytes)")
+    add("--control", choices=("text", "random"), help="no LLM: CLIP's text tower (--model: its name, default ViT-B/16) "
+        "reads the answers in --like, or random states of its statistics")  # fmt: skip
+    add("--like", default="", help="the representation file a control is made from")
+    add("--seed", type=int, default=1, help="of --control random (default: 1)")
+    add("--out", default="", help="the file (with --all the folder) to write (default: in representations/)")
+
+    add = verbs.add_parser("import", help="turn a folder of .pth files, one a class, into one file").add_argument
+    add("folder", help="of <class>.pth files, each a tensor (layers, width)")
+    add("--model", default="", help="the LLM they came from, if known")
+    add("--dataset", default="", help="the data set's name (default: the folder's)")
+    add("--out", required=True, help="the file to write")
+
+    add = verbs.add_parser("show", help="metadata, answers, norms, similarity of classes").add_argument
+    add("file")
+    add("--plot", default="", help="also draw linear CKA between layers and the similarity of classes")
+    return top
+
+
+def positive(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
+def main() -> None:
+    args = parser().parse_args()
+    if args.verb == "show":
+        from cilmp.llm.show import show
+
+        show(Path(args.file), Path(args.plot) if args.plot else None)
+    elif args.verb == "import":
+        from cilmp.llm.folder import imported
+        from cilmp.llm.store import save
+
+        known = imported(Path(args.folder), args.model, args.dataset)
+        print(f"{save(args.out, known)}: {len(known.classnames)} classes of width {known.states[0].shape[1]}")
+    elif args.control:
+        control(args)
+    else:
+        extraction(args)
+
+
+def control(args: argparse.Namespace) -> None:
+    from cilmp.llm import control
+    from cilmp.llm.store import save
+
+    if not args.like or not args.out:
+        raise UserError("A control is made --like a representation file and needs --out.")
+    like = Path(args.like)
+    made = control.random(like, args.seed) if args.control == "random" else control.text(like, args.model or "ViT-B/16")
+    print(f"{save(args.out, made)}: {len(made.classnames)} classes, {tuple(made.states[0].shape)} each")
+
+
+def extraction(args: argparse.Namespace) -> None:
+    from functools import cache
+
+    import torch
+
+    from cilmp.llm import answers, classes
+    from cilmp.llm.extract import QUESTION, Recipe, extract
+    from cilmp.llm.model import load_llm, locate
+
+    if not args.model:
+        raise UserError(
+            "No LLM given: use --model with a hub id such as meta-llama/Meta-Llama-3-8B, or a local folder."
+        )
+    if args.load_in_4bit and args.load_in_8bit:
+        raise UserError("Choose one of --load-in-4bit and --load-in-8bit.")
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = args.dtype
+    if dtype == "auto":
+        gpu = device.startswith("cuda")
+        dtype = "float32" if not gpu else "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"No GPU for --device {device}: use --device cpu.")
+    source = locate(args.model)
+    questions = args.question or [QUESTION]
+
+    jobs = []
+    if args.all:
+        folder = Path(args.out or "representations")
+        jobs = [
+            (classes.of(name, args.root), folder / f"{name.lower()}.safetensors") for name in classes.declarations()
+        ]
+    else:
+        dataset = classes.dataset_of(args.dataset_config_file) if args.dataset_config_file else ""
+        if not dataset and not args.classes:
+            raise UserError("Whose representations? Use --dataset-config-file, --classes or --all.")
+        if not dataset and not args.out:
+            raise UserError("A bare class list needs --out.")
+        listed = classes.named(args.classes, dataset) if args.classes else classes.of(dataset, args.root)
+        jobs = [(listed, Path(args.out or f"representations/{dataset.lower()}.safetensors"))]
+    for listed, _ in jobs:  # a slip is told before the LLM is loaded
+        for question in questions:
+            listed.fill(question, listed.names[0])
+    recipe = Recipe(
+        model=source.name,
+        revision=args.revision,
+        questions=questions,
+        given=answers.fingerprint(args.answers),
+        chat=args.chat,
+        max_new_tokens=args.max_new_tokens,
+        dtype=dtype,
+        bits=4 if args.load_in_4bit else 8 if args.load_in_8bit else 0,
+        layers=args.layers,
+        pool=args.pool,
+    )
+    llm = cache(lambda: load_llm(source, args.revision, dtype, device, args.device_map, recipe.bits))
+    for number, (listed, out) in enumerate(jobs, 1):
+        if args.all:
+            print(f"[{number}/{len(jobs)}] {listed.dataset}")
+        said = answers.read(Path(args.answers), listed, len(questions)) if args.answers else None
+        extract(recipe, listed, out, llm, said, args.batch_size)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    exit_on_user_error(main)

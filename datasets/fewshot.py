@@ -1,0 +1,99 @@
+"""Which images a run trains on: a few of each class, a few of all, and which classes.
+
+The draw is CoOp's (Dassl's generate_fewshot_dataset after set_random_seed): classes in order of appearance, a sample of
+each from Python's generator, training images first, then validation images, both before classes are left out.  With a
+generator of our own, seeded alike, a seed selects the images that the reference selects, whatever ran before.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+
+from cilmp.datasets.splits import Item, Split, brief
+from cilmp.errors import UserError, nearest
+
+
+def balanced(items: list[Item], shots: int, rng: random.Random) -> list[Item]:
+    """`shots` images of each class; a class with fewer gives all it has."""
+    groups: dict[int, list[Item]] = {}
+    for item in items:
+        groups.setdefault(item.label, []).append(item)
+    drawn = []
+    for group in groups.values():
+        drawn += rng.sample(group, shots) if len(group) >= shots else group
+    return drawn
+
+
+def imbalanced(items: list[Item], shots: int, rng: random.Random) -> list[Item]:
+    """`shots` times the number of classes images, drawn from all of them: classes keep their natural proportions.
+
+    Silva-Rodriguez et al. 2025, "Few-shot, now for real": no balanced support set, no validation set.
+    """
+    total = shots * len({item.label for item in items})
+    return rng.sample(items, min(total, len(items)))
+
+
+def few(split: Split, shots: int, rule: str, seed: int) -> Split:
+    """The split with `shots` training images a class (below 1: all) and min(shots, 4) a class for validation."""
+    if rule not in ("balanced", "imbalanced"):
+        raise UserError(f"DATASET.FEWSHOT is '{rule}': use balanced or imbalanced.")
+    if shots < 1:
+        return split
+    rng = random.Random(seed) if seed >= 0 else random.Random()
+    if rule == "imbalanced":
+        drawn = imbalanced(split["train"], shots, rng)
+        absent = sorted({item.classname for item in split["train"]} - {item.classname for item in drawn})
+        if absent:
+            print(f"FEWSHOT imbalanced: none of the {len(drawn)} training images shows {brief(absent)}")
+        return {"train": drawn, "test": split["test"]}
+    short = short_of(split["train"], shots)
+    if short:
+        print(f"NUM_SHOTS {shots}: all there are of {brief([f'{name} ({n})' for name, n in short.items()])}")
+    drawn = {"train": balanced(split["train"], shots, rng)}
+    if "val" in split:
+        drawn["val"] = balanced(split["val"], min(shots, 4), rng)
+    return {**drawn, "test": split["test"]}
+
+
+def short_of(items: list[Item], shots: int) -> dict[str, int]:
+    """Classes with fewer images than wanted, and how many they have."""
+    counts: dict[str, int] = {}
+    for item in items:
+        counts[item.classname] = counts.get(item.classname, 0) + 1
+    return {name: n for name, n in counts.items() if n < shots}
+
+
+def half(classnames: list[str], which: str, base: Sequence[str] = (), owner: str = "") -> list[int]:
+    """Labels of the classes in use: all, the base half or the new half.
+
+    The base half is the first ceil(n / 2) classes, as in CoOp, or the names in `base`.
+    """
+    labels = list(range(len(classnames)))
+    if which == "all":
+        return labels
+    if which not in ("base", "new"):
+        raise UserError(f"DATASET.SUBSAMPLE_CLASSES is '{which}': use all, base or new.")
+    for name in base:
+        if name not in classnames:
+            raise UserError(f"DATASET.BASE_CLASSES: {owner} has no class '{name}'.{nearest(name, classnames)}")
+    chosen = {classnames.index(name) for name in base} or set(labels[: math.ceil(len(labels) / 2)])
+    halves = {"base": sorted(chosen), "new": [label for label in labels if label not in chosen]}
+    for name, part in halves.items():
+        if len(part) < 2:
+            left = f"only '{classnames[part[0]]}'" if part else "no class"
+            raise UserError(
+                f"{owner} has {len(labels)} classes and {left} in its {name} half, where every guess is right: use "
+                "DATASET.SUBSAMPLE_CLASSES all, a data set with more classes, or halves by DATASET.BASE_CLASSES."
+            )
+    return halves[which]
+
+
+def keep(split: Split, labels: list[int]) -> Split:
+    """Only the classes `labels`, numbered from 0 in their order."""
+    number = {label: i for i, label in enumerate(labels)}
+    return {
+        name: [item._replace(label=number[item.label]) for item in items if item.label in number]
+        for name, items in split.items()
+    }

@@ -1,0 +1,134 @@
+"""The split file: {"train": [[path, label, class name], ...], "val": [...], "test": [...]}, as CoOp writes it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from cilmp.errors import UserError
+
+NAMES = ("train", "val", "test")
+
+
+class Item(NamedTuple):
+    path: str  # relative to the image folder, with /
+    label: int
+    classname: str
+
+
+Split = dict[str, list[Item]]
+
+
+def read(path: Path) -> Split:
+    """The lists of a split file; 'val' is missing where the file has none.  UserError for whatever is wrong with it."""
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"No split file at {path}.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"The split file {path} is not JSON: {error}.") from None
+    if not isinstance(tree, dict):
+        raise UserError(
+            f"The split file {path} holds a {type(tree).__name__}, not an object with the lists train, test."
+        )
+    for name in ("train", "test"):
+        if not tree.get(name):
+            there = ", ".join(tree) or "nothing"
+            raise UserError(f"The split file {path} has no images under '{name}' (it has: {there}).")
+    split = {name: items(tree[name], f"{path}: '{name}'") for name in NAMES if tree.get(name)}
+    classnames(split, path)
+    return split
+
+
+def items(rows: object, place: str) -> list[Item]:
+    if not isinstance(rows, list):
+        raise UserError(f"{place} is a {type(rows).__name__}, not a list of [path, label, class name].")
+    for i, row in enumerate(rows):
+        if not (isinstance(row, list) and len(row) == 3 and [type(x) for x in row] == [str, int, str]):
+            raise UserError(f"{place}, entry {i} is {str(row)[:80]}, not [path, label, class name].")
+    return [Item(*row) for row in rows]
+
+
+def classnames(split: Split, path: Path) -> list[str]:
+    """Names in label order: labels 0 to n-1, each with one name, all of them in the training list."""
+    names: dict[int, str] = {}
+    for item in split["train"]:
+        if names.setdefault(item.label, item.classname) != item.classname:
+            both = f"'{names[item.label]}' and '{item.classname}'"
+            raise UserError(f"{path}: label {item.label} has two class names, {both}.")
+    if sorted(names) != list(range(len(names))):
+        raise UserError(f"{path}: the training labels are {brief(sorted(names))}, not 0 to {len(names) - 1}.")
+    ordered = [names[label] for label in range(len(names))]
+    if len(set(ordered)) < len(ordered):
+        twice = next(name for name in ordered if ordered.count(name) > 1)
+        raise UserError(f"{path}: the class name '{twice}' has two labels.")
+    for name in ("val", "test"):
+        for item in split.get(name, ()):
+            if names.get(item.label) != item.classname:
+                raise UserError(
+                    f"{path}: '{name}' calls label {item.label} '{item.classname}' ({item.path}); in 'train' it is "
+                    f"{names.get(item.label, 'not there')!r}."
+                )
+    return ordered
+
+
+def write(path: Path, split: Split) -> Path:
+    """Atomic: an interrupted program leaves no half file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.part{os.getpid()}")
+    rows = {name: [list(item) for item in split[name]] for name in NAMES if split.get(name)}
+    partial.write_text(json.dumps(rows, ensure_ascii=False, indent=0), encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def groups_file(split_file: Path) -> Path:
+    return split_file.with_name(f"{split_file.stem}.groups.csv")
+
+
+def write_groups(split_file: Path, rows: list[tuple[str, str]]) -> None:
+    """Which images belong together, beside the split file: `check` holds any later split to it."""
+    path = groups_file(split_file)
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    partial = path.with_name(f"{path.name}.part{os.getpid()}")
+    with open(partial, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "group"), *rows])
+    os.replace(partial, path)
+
+
+def read_groups(split_file: Path) -> dict[str, str]:
+    """Path -> group, {} where nothing is noted."""
+    path = groups_file(split_file)
+    if not path.is_file():
+        return {}
+    with open(path, newline="", encoding="utf-8") as file:
+        return {row["path"]: row["group"] for row in csv.DictReader(file)}
+
+
+def missing(folder: Path, paths: Iterable[str]) -> list[str]:
+    """Which files are not there: one listing a directory, because a look at each file is slow on network disks."""
+    wanted: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        wanted[os.path.dirname(path)].append(path)
+    absent = []
+    for directory, files in wanted.items():
+        try:
+            there = set(os.listdir(folder / directory))
+        except OSError:
+            there = set()
+        # a second look: some file systems ignore case
+        absent += [p for p in files if os.path.basename(p) not in there and not (folder / p).is_file()]
+    return absent
+
+
+def brief(things: list, n: int = 5) -> str:
+    """'a, b, c and 7 more'"""
+    text = ", ".join(str(thing) for thing in things[:n])
+    return text if len(things) <= n else f"{text} and {len(things) - n} more"
