@@ -26,6 +26,7 @@ from dassl.utils import (
     tolist_if_not,
 )
 from dassl.utils.checkpoints import last_common
+from dassl.utils.errors import SettingError
 from dassl.utils.modules import unwrap
 from dassl.utils.seeds import random_state, set_random_state
 
@@ -382,7 +383,7 @@ class TrainerXU(SimpleTrainer):
         lengths = {"train_x": len(self.train_loader_x), "train_u": len(self.train_loader_u)}
         lengths["smaller_one"] = min(lengths.values())
         if self.cfg.TRAIN.COUNT_ITER not in lengths:
-            raise ValueError(f"TRAIN.COUNT_ITER: '{self.cfg.TRAIN.COUNT_ITER}' is not among {list(lengths)}")
+            raise SettingError(f"TRAIN.COUNT_ITER: '{self.cfg.TRAIN.COUNT_ITER}' is not among {list(lengths)}")
         self.run_batches(
             zip(endless(self.train_loader_x), endless(self.train_loader_u), strict=False),
             lengths[self.cfg.TRAIN.COUNT_ITER],

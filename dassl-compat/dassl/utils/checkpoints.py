@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from dassl.utils.errors import SettingError
 from dassl.utils.modules import unwrap
 from dassl.utils.tools import mkdir_if_missing
 
@@ -65,7 +66,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(fpath: str) -> dict:
-    """The content of a checkpoint, on the CPU.  FileNotFoundError or ValueError name the file."""
+    """The content of a checkpoint, on the CPU.  FileNotFoundError or SettingError name the file."""
     if fpath is None or not osp.exists(fpath):
         raise FileNotFoundError(f"No checkpoint at {fpath}")
     try:
@@ -73,13 +74,13 @@ def load_checkpoint(fpath: str) -> dict:
     except pickle.UnpicklingError:
         return load_old_checkpoint(fpath)
     except Exception:  # a truncated archive fails in many ways
-        raise ValueError(f"{fpath} is not a checkpoint, or damaged") from None
+        raise SettingError(f"{fpath} is not a checkpoint, or damaged") from None
 
 
 def load_old_checkpoint(fpath: str) -> dict:
     """One of Dassl 0.6.3: every class that is not data becomes a Shell."""
     if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
-        raise ValueError(f"{fpath} holds more than weights: reading it needs PyTorch 2.6 or newer")
+        raise SettingError(f"{fpath} holds more than weights: reading it needs PyTorch 2.6 or newer")
     try:
         known = harmless()
         foreign = set(torch.serialization.get_unsafe_globals_in_checkpoint(fpath)) - set(known)
@@ -87,7 +88,7 @@ def load_old_checkpoint(fpath: str) -> dict:
         with torch.serialization.safe_globals(allowed):
             return torch.load(fpath, map_location="cpu", weights_only=True)
     except Exception:  # PyTorch's messages recommend to run foreign code
-        raise ValueError(f"{fpath} is not a checkpoint, damaged, or holds code: it is not loaded") from None
+        raise SettingError(f"{fpath} is not a checkpoint, damaged, or holds code: it is not loaded") from None
 
 
 def last_written(fdir: str) -> str:
@@ -112,7 +113,7 @@ def resume_from_checkpoint(fdir: str, model, optimizer=None, scheduler=None, fil
         if optimizer is not None and checkpoint.get("optimizer") is not None:
             optimizer.load_state_dict(checkpoint["optimizer"])
     except (RuntimeError, ValueError) as error:
-        raise ValueError(f"{path} is of a run with other settings: {' '.join(str(error).split())}") from None
+        raise SettingError(f"{path} is of a run with other settings: {' '.join(str(error).split())}") from None
     state = checkpoint.get("scheduler")
     if scheduler is not None and state is not None:
         if "successor" in state:  # 0.6.3: it counts the warm-up only
