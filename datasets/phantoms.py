@@ -10,9 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cilmp.datasets.base import SplitDataset
 from cilmp.datasets.scans import FINDINGS, STYLES, Acquisition, scan
-from dassl.data.datasets import DATASET_REGISTRY
 
 POOR = Acquisition(contrast=(0.18, 0.35), noise=(0.06, 0.1), blur=(0.6, 1.0), shading=0.35, gamma=(0.5, 0.7))
 IMAGES = {"train": 32, "val": 8, "test": 50}  # of each class
@@ -40,5 +38,3 @@ def generate(folder: Path) -> None:
         os.rename(partial, folder)
     except OSError:  # a run beside this one was faster
         shutil.rmtree(partial)
-
-
