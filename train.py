@@ -20,6 +20,7 @@ import cilmp.datasets  # noqa: E402, F401  registers the data sets
 import cilmp.trainers  # noqa: E402, F401  registers the trainers
 from cilmp import records  # noqa: E402
 from cilmp.errors import UserError, exit_on_user_error  # noqa: E402
+from cilmp.trainers import parallel  # noqa: E402
 from cilmp.trainers.config import build_cfg  # noqa: E402
 from cilmp.trainers.report import describe, save_predictions  # noqa: E402
 from dassl.engine import build_trainer  # noqa: E402
@@ -52,13 +53,15 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args, start = parse_args(), time.time()
     cfg = build_cfg(args)
+    parallel.start()
     done = Path(cfg.OUTPUT_DIR, records.NAME)
-    if done.exists():
-        done.unlink()  # the record is the done mark: this run is not done
+    if parallel.rank() == 0:
+        done.unlink(missing_ok=True)  # the record is the done mark: this run is not done
     if cfg.SEED >= 0:
         print(f"Setting fixed seed: {cfg.SEED}")
         set_random_seed(cfg.SEED)
-    setup_logger(cfg.OUTPUT_DIR)
+    if parallel.rank() == 0:
+        setup_logger(cfg.OUTPUT_DIR)
     if torch.cuda.is_available() and cfg.USE_CUDA:
         torch.backends.cudnn.benchmark = True
     if cfg.VERBOSE:
@@ -73,7 +76,7 @@ def main() -> None:
         trainer.train()
     else:
         return
-    if cfg.TEST.NO_TEST:
+    if cfg.TEST.NO_TEST or parallel.rank():
         return
     seconds["total"] = time.time() - start
     if cfg.TEST.SAVE_PREDICTIONS:
@@ -94,6 +97,10 @@ def guarded() -> None:
         ) from None
     except PermissionError as error:
         raise UserError(f"Cannot write {error.filename}: check --output-dir.") from None
+    except OSError as error:
+        raise UserError(str(error).strip().splitlines()[-1].removeprefix("OSError: ")) from None  # a worker's last line
+    finally:
+        parallel.stop()
 
 
 if __name__ == "__main__":

@@ -18,10 +18,11 @@ from torch.nn import functional as F
 from cilmp import literal
 from cilmp.clip import CLIP, load_clip
 from cilmp.errors import UserError
+from cilmp.trainers import parallel
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import load_checkpoint
+from dassl.utils import load_checkpoint, set_random_seed
 
 EVAL_BYTES = 1 << 30  # activations of the text tower while testing stay below this
 
@@ -132,7 +133,7 @@ class PromptTrainer(TrainerX):
             raise UserError(f"{type(self).__name__} writes prompts into the image tower: it needs a ViT CLIP.")
         self.model = self.build_method(clip, list(self.dm.dataset.classnames), options).to(self.device)
         self.model.literal = options.get("FORWARD", "fast") == "literal"
-        self.scaler = None
+        self.scaler, self.step = None, self.model.losses
         trained = [p for p in self.model.parameters() if p.requires_grad]
         if not trained:
             return
@@ -140,6 +141,8 @@ class PromptTrainer(TrainerX):
         self.optim = build_optimizer(trained, self.cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
         self.register_model(self.folder, self.model, self.optim, self.sched)
+        if parallel.size() > 1:
+            self.step = parallel.wrap(self.model)
         if self.precision == "amp" and self.device.type == "cuda":
             self.scaler = torch.cuda.amp.GradScaler() if torch.__version__ < "2.3" else torch.amp.GradScaler("cuda")
 
@@ -164,7 +167,7 @@ class PromptTrainer(TrainerX):
     def forward_backward(self, batch) -> dict:
         image, label = self.parse_batch_train(batch)
         with self.autocast():
-            losses, logits = self.model.losses(image, label)
+            losses, logits = self.step(image, label)
             loss = sum(losses.values())
         if self.scaler is None:
             self.model_backward_and_update(loss)
@@ -182,12 +185,29 @@ class PromptTrainer(TrainerX):
     def end_of_epoch(self) -> None:
         """After the last step of an epoch, before its checkpoint."""
 
+    def before_train(self) -> None:
+        super().before_train()
+        if parallel.size() > 1:
+            seed = max(self.cfg.SEED, 0)
+            self.train_loader_x = parallel.share(self.train_loader_x, seed)
+            set_random_seed(seed + parallel.rank())  # each process its own augmentation and dropout
+
+    def before_epoch(self) -> None:
+        if parallel.size() > 1:
+            self.train_loader_x.sampler.set_epoch(self.epoch)
+
+    def save_model(self, *args, **kwargs) -> None:
+        if parallel.rank() == 0:
+            super().save_model(*args, **kwargs)
+
     def train(self) -> None:
         start = time.time()
         super().train()
         self.seconds["train"] = time.time() - start - self.seconds.get("test", 0.0)
 
     def test(self, split: str | None = None) -> float:
+        if parallel.rank():
+            return 0.0
         start = time.time()
         result = super().test(split)
         self.seconds["test"] = self.seconds.get("test", 0.0) + time.time() - start
@@ -203,7 +223,10 @@ class PromptTrainer(TrainerX):
             print("Note that load_model() is skipped as no pretrained model is given")
             return
         path = checkpoint_file(Path(directory) / self.folder, epoch)
-        checkpoint = load_checkpoint(str(path))
+        try:
+            checkpoint = load_checkpoint(str(path))
+        except ValueError as error:
+            raise UserError(str(error)) from None
         found = {self.rename(key): value for key, value in checkpoint["state_dict"].items()}
         wanted = self.model.state_dict()
         for key, value in wanted.items():

@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 
 from cilmp.errors import UserError, nearest
 from dassl.config import get_cfg_default
+from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 
 
@@ -63,6 +64,9 @@ def build_cfg(args: Namespace) -> CfgNode:
     cfg.TRAINER.NAME = trainer_name(args.trainer or cfg.TRAINER.NAME)
     if not cfg.DATASET.NAME:
         raise UserError("No data set given: use --dataset-config-file configs/datasets/<name>.yaml.")
+    known = DATASET_REGISTRY.registered_names()
+    if cfg.DATASET.NAME not in known:
+        raise UserError(f"Unknown data set '{cfg.DATASET.NAME}'.{nearest(cfg.DATASET.NAME, known)}")
     cfg.freeze()
     return cfg
 
