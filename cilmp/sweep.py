@@ -46,7 +46,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--output", default=env("OUTPUT", "output"))
     add("--gpus", default=env("GPUS"), help="ids such as '0 1', '' for none; default: all there are")
     add(
-        "--jobs", type=int, default=(numbers("JOBS") or [0])[0], help="runs at once; default: GPUs, else half the cores"
+        "--jobs",
+        type=int,
+        default=(numbers("JOBS") or [0])[0],
+        help="runs at once; default: the GPUs, else half the cores (tiny: all)",
     )
     add("--launcher", choices=("local", "slurm", "ray"), default=env("LAUNCHER", "local"))
     add("--sbatch", default=env("SBATCH", ""), help="options for sbatch, e.g. '--partition gpu --gres gpu:1'")
