@@ -7,13 +7,18 @@ class BUSI(SplitDataset):
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cilmp.datasets import fewshot, reading, splits
 from cilmp.datasets.card import Card
 from cilmp.errors import UserError
 from dassl.data.datasets import DatasetBase, Datum
+
+if TYPE_CHECKING:
+    from cilmp.datasets.prepare.records import Record
+    from cilmp.datasets.prepare.tree import Tree
 
 
 class Layout(NamedTuple):
@@ -37,6 +42,13 @@ class SplitDataset(DatasetBase):
     classnames: tuple[str, ...] | list[str] = ()
     also: tuple[Layout, ...] = ()  # other layouts that go by the same registered name
     card: Card | None = None
+    # for `prepare` and `check`:
+    group_pattern = ""  # finds in a path what must stay in one split: a patient, a slide
+    similar = False  # group similar images too, because the pattern does not identify all
+    reference: (
+        dict[str, tuple[int, int, int]] | tuple[int, int, int]
+    ) = ()  # a reference's train, val, test: a class or all
+    reference_pool = ""  # the part of the published split that the reference divided; "" = all of it
 
     def __init__(self, cfg):
         options = cfg.DATASET
@@ -75,6 +87,17 @@ class SplitDataset(DatasetBase):
     @classmethod
     def layouts(cls) -> tuple[Layout, ...]:
         return (Layout(cls.dataset_dir, cls.split, cls.images, tuple(cls.classnames)), *cls.also)
+
+    @classmethod
+    def records(cls, tree: Tree) -> list[Record]:
+        """What an original download says of its images: the recipe of `prepare`."""
+        raise UserError(f"{cls.__name__} has no recipe: it is not made from a download.")
+
+    @classmethod
+    def group_of(cls, path: str) -> str:
+        """The group that a path names, or ''."""
+        match = re.search(cls.group_pattern, path) if cls.group_pattern else None
+        return next(filter(None, match.groups()), "") if match else ""
 
     def folder(self, root: str) -> Path:
         """Where this data set lies; the first of its layouts that is there.  Override to put it elsewhere."""

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Card:
     modality: str
     organ: str
-    images: dict[str, int]  # class name -> images in the original download; empty where not published
     source: str  # where to get it
     citation: str
-    licence: str = "not stated"  # as far as it could be verified
+    licence: str = "not verified"
     labels: str = ""  # how they were made
-    official: str = ""  # the published split, train/val/test; empty: there is none
-    reference: str = ""  # counts of the split that a reference implementation used
-    group: str = ""  # what belongs together in a split; empty: nothing identifies it
+    images: dict[str, int] = field(default_factory=dict)  # class name -> images; empty: not published
+    official: tuple[int, int, int] | None = None  # published train, val, test; None: there is none
+    group: str = ""  # what must not be divided between splits, and how it is recognised; "": nothing identifies it
     faults: tuple[str, ...] = ()  # known ones
 
     @property
     def total(self) -> int:
-        return sum(self.images.values())
+        """Images in all; 0 where not published."""
+        return sum(self.images.values()) or sum(self.official or ())

@@ -1,10 +1,15 @@
+from __future__ import annotations
+
 from cilmp.datasets.base import SplitDataset
+from cilmp.datasets.card import Card
+from cilmp.datasets.prepare.records import Record, column
+from cilmp.datasets.prepare.tree import Tree
 from dassl.data.datasets import DATASET_REGISTRY
 
 
 @DATASET_REGISTRY.register()
 class ISIC(SplitDataset):
-    dataset_dir, split = "isic", "split_isic.json"
+    dataset_dir, split, images = "isic", "split_isic.json", ""
     classnames = (
         "Melanoma",
         "Melanocytic nevus",
@@ -14,3 +19,34 @@ class ISIC(SplitDataset):
         "Dermatofibroma",
         "Vascular lesion",
     )
+    card = Card(
+        modality="dermoscopy",
+        organ="skin",
+        source="ISIC 2018 Task 3, challenge.isic-archive.com/landing/2018/47",
+        citation="Tschandl et al., HAM10000, Scientific Data 5:180161, 2018; Codella et al., arXiv 1902.03368, 2019",
+        licence="CC BY-NC 4.0",
+        labels="histopathology for half of the lesions, else follow-up, consensus or confocal microscopy",
+        official=(10015, 193, 1512),
+        group="lesion_id of ISIC2018_Task3_Training_LesionGroupings.csv",
+        faults=(
+            "10,015 training images show 7470 lesions: divide them by lesion; further duplicates are not listed "
+            "(Abhishek et al., Scientific Data 12:196, 2025)",
+        ),
+    )
+
+    @classmethod
+    def records(cls, tree: Tree) -> list[Record]:
+        """One-hot ..._GroundTruth.csv of training, validation and test; the lesions of the training images."""
+        lesions = {}
+        if (table := tree.find("*LesionGroupings.csv", "HAM10000_metadata*")) is not None:
+            lesions = {column(row, "image", "image_id"): column(row, "lesion_id") for row in tree.table(table)}
+        images, records = tree.by_stem(), []
+        official = tree.find("*Test_GroundTruth.csv") is not None
+        for folder, split in {"Training": "train", "Validation": "val", "Test": "test"}.items():
+            table = tree.find(f"*{folder}_GroundTruth.csv")
+            for row in tree.table(table) if table else ():
+                name, *onehot = row.values()
+                if (member := images.get(name)) is not None:
+                    classname = cls.classnames[[float(x) for x in onehot].index(1.0)]
+                    records.append(Record(member, classname, lesions.get(name, ""), split if official else ""))
+        return records

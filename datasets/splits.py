@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections import defaultdict
@@ -84,6 +85,31 @@ def write(path: Path, split: Split) -> Path:
     partial.write_text(json.dumps(rows, ensure_ascii=False, indent=0), encoding="utf-8")
     os.replace(partial, path)
     return path
+
+
+def groups_file(split_file: Path) -> Path:
+    return split_file.with_name(f"{split_file.stem}.groups.csv")
+
+
+def write_groups(split_file: Path, rows: list[tuple[str, str]]) -> None:
+    """Which images belong together, beside the split file: `check` holds any later split to it."""
+    path = groups_file(split_file)
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    partial = path.with_name(f"{path.name}.part{os.getpid()}")
+    with open(partial, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "group"), *rows])
+    os.replace(partial, path)
+
+
+def read_groups(split_file: Path) -> dict[str, str]:
+    """Path -> group, {} where nothing is noted."""
+    path = groups_file(split_file)
+    if not path.is_file():
+        return {}
+    with open(path, newline="", encoding="utf-8") as file:
+        return {row["path"]: row["group"] for row in csv.DictReader(file)}
 
 
 def missing(folder: Path, paths: Iterable[str]) -> list[str]:

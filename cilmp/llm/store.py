@@ -92,8 +92,8 @@ def save(path: str | os.PathLike, knowledge: Knowledge) -> Path:
     partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # not save_file, which makes files that only their owner may read
-        partial.write_bytes(to_bytes(tensors, {"format": "pt", "cilmp": json.dumps(facts, ensure_ascii=False)}))
+        # not save_file, which makes files that only their owner may read; one key, for several come in any order
+        partial.write_bytes(to_bytes(tensors, {"cilmp": json.dumps(facts, ensure_ascii=False)}))
         os.replace(partial, path)
     except OSError as error:
         raise UserError(f"Cannot write {path} ({error.strerror}): check --out.") from None

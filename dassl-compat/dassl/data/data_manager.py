@@ -23,8 +23,8 @@ class Loader(DataLoader):
 
     def __iter__(self):
         seed = torch.empty((), dtype=torch.int64).random_()
-        if hasattr(self.dataset, "seed"):
-            self.dataset.seed.copy_(seed)
+        if hasattr(self.dataset, "epoch_seed"):
+            self.dataset.epoch_seed.copy_(seed)
         return super().__iter__()
 
 
@@ -135,7 +135,7 @@ class DatasetWrapper(Dataset):
         if "normalize" in cfg.INPUT.TRANSFORMS:
             plain.append(T.Normalize(cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD))
         self.to_tensor = T.Compose(plain)
-        self.seed = torch.zeros((), dtype=torch.int64).share_memory_()  # of this epoch, see Loader
+        self.epoch_seed = torch.zeros((), dtype=torch.int64).share_memory_()  # of this epoch, see Loader
         self.seeded = 0
 
     def __len__(self) -> int:
@@ -164,7 +164,7 @@ class DatasetWrapper(Dataset):
 
     def follow_seed(self, worker: int) -> None:
         """At the start of an epoch, as a new worker is seeded by PyTorch."""
-        seed = self.seed.item()
+        seed = self.epoch_seed.item()
         if seed != self.seeded:
             self.seeded = seed
             random.seed(seed + worker)

@@ -4,6 +4,7 @@ import datetime
 import os.path as osp
 import time
 from collections import OrderedDict
+from numbers import Number
 
 import torch
 from torch import Tensor, nn
@@ -363,7 +364,8 @@ class SimpleTrainer(TrainerBase):
             self.evaluator.process(self.model_inference(image), label)
         results = self.evaluator.evaluate()
         for name, value in results.items():
-            self.write_scalar(f"{split}/{name}", value, self.epoch)
+            if isinstance(value, Number):
+                self.write_scalar(f"{split}/{name}", value, self.epoch)
         return next(iter(results.values()))
 
     def model_inference(self, input):

@@ -15,7 +15,7 @@ from dassl.utils.modules import (  # noqa: F401
 from dassl.utils.registry import Registry, check_availability  # noqa: F401
 from dassl.utils.seeds import set_random_seed  # noqa: F401
 from dassl.utils.tools import (  # noqa: F401
-    ImageError,
+    BrokenImage,
     check_isfile,
     collect_env_info,
     download_url,

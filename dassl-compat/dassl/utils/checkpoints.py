@@ -4,11 +4,13 @@ A file holds state dicts and numbers only and is read with weights_only=True.  D
 object: such foreign objects are read as empty shells, nothing of theirs is run.
 """
 
+import codecs
 import os
 import os.path as osp
 import pickle
 import shutil
 
+import numpy as np
 import torch
 
 from dassl.utils.modules import unwrap
@@ -23,6 +25,14 @@ class Shell:
 
     def __setstate__(self, state) -> None:
         pass
+
+
+def numpy_scalars() -> dict[str, type]:
+    """What a pickled NumPy number, an old val_result, is made of: by the names NumPy 1 and 2 pickle."""
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = {type(np.dtype(kind)) for kind in (np.float16, np.float32, np.float64, np.int64)}
+    found = {f"numpy.{core}.multiarray.scalar": scalar for core in ("core", "_core")} | {"numpy.dtype": np.dtype}
+    return found | {f"{kind.__module__}.{kind.__name__}": kind for kind in kinds} | {"_codecs.encode": codecs.encode}
 
 
 def bare(state_dict: dict) -> dict:
@@ -58,20 +68,22 @@ def load_checkpoint(fpath: str) -> dict:
         return torch.load(fpath, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         return load_old_checkpoint(fpath)
-    except Exception as error:  # a truncated archive fails in many ways
-        raise ValueError(f"{fpath} is not a readable checkpoint: {str(error).splitlines()[0]}") from None
+    except Exception:  # a truncated archive fails in many ways
+        raise ValueError(f"{fpath} is not a checkpoint, or damaged") from None
 
 
 def load_old_checkpoint(fpath: str) -> dict:
     """One of Dassl 0.6.3: every class that is not data becomes a Shell."""
+    if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
+        raise ValueError(f"{fpath} holds more than weights: reading it needs PyTorch 2.6 or newer")
     try:
-        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(fpath)
-        with torch.serialization.safe_globals([(Shell, name) for name in foreign]):
+        known = numpy_scalars()
+        foreign = set(torch.serialization.get_unsafe_globals_in_checkpoint(fpath)) - set(known)
+        allowed = [(Shell, name) for name in foreign] + [(kind, name) for name, kind in known.items()]
+        with torch.serialization.safe_globals(allowed):
             return torch.load(fpath, map_location="cpu", weights_only=True)
-    except AttributeError:
-        raise ValueError(f"{fpath} holds more than weights: reading it needs PyTorch 2.6 or newer") from None
-    except Exception as error:
-        raise ValueError(f"{fpath} is not a readable checkpoint: {str(error).splitlines()[0]}") from None
+    except Exception:  # PyTorch's messages recommend to run foreign code
+        raise ValueError(f"{fpath} is not a checkpoint, damaged, or holds code: it is not loaded") from None
 
 
 def last_written(fdir: str) -> str:

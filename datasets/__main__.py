@@ -1,0 +1,126 @@
+"""Data sets from the original download to a checked split.
+
+python -m cilmp.datasets list    [--root DATA]
+python -m cilmp.datasets prepare NAME --source DOWNLOAD --root DATA [--split official|reference|grouped]
+python -m cilmp.datasets check   NAME --root DATA [--json]
+python -m cilmp.datasets show    NAME --root DATA [--output SHEET.png]
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+from pathlib import Path
+
+from tabulate import tabulate
+
+import cilmp.datasets  # noqa: F401  registers the data sets
+from cilmp.datasets import splits
+from cilmp.datasets.base import SplitDataset
+from cilmp.errors import UserError, exit_on_user_error, nearest
+from dassl.data.datasets import DATASET_REGISTRY
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m cilmp.datasets", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="list|prepare|check|show")
+
+    def verb(name: str, text: str, named: bool = True, rooted: bool = True) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=text, description=text)
+        if named:
+            sub.add_argument("name", help="registered name, as `list` shows it; FOLDER for your own images")
+        sub.add_argument("--root", default="", required=rooted, help="folder that holds the data sets")
+        return sub
+
+    verb("list", "all data sets, their cards in brief and what is on disk", named=False, rooted=False)
+
+    add = verb("prepare", "images and split file from an original download").add_argument
+    add("--source", required=True, help="the download: a folder, a zip, or an .npz of MedMNIST; it is only read")
+    add("--split", default="", help="official, reference or grouped (default: official where one is published)")
+    add("--seed", type=int, default=1, help="of the reference and grouped splits")
+    add("--ratio", default="", help="train/val/test of a grouped split in tenths, such as 70/10/20")
+    add("--copy", action="store_true", help="copy images; without it those that lie unpacked are linked")
+    add("--size", type=int, default=0, help="MedMNIST: pixels a side of the file to take (default: the largest)")
+    add("--table", default="", help="FOLDER: CSV or XLSX with an image a row, instead of a folder a class")
+    add("--path", default="path", help="its column of image paths")
+    add("--label", default="label", help="its column of class names")
+    add("--group", default="group", help="its column of groups, such as patients")
+
+    add = verb("check", "counts, damage, label order, and whatever lies in two splits; exit code 1 if any").add_argument
+    add("--split-file", default="", help="another split file than the data set's own")
+    add("--json", action="store_true", help="the whole report as JSON")
+
+    add = verb("show", "a contact sheet of examples").add_argument
+    add("--output", default="", help="PNG to write (default: <NAME>.png here)")
+    add("--each", type=int, default=4, help="examples a class and split")
+    return parser.parse_args()
+
+
+def find(name: str) -> type[SplitDataset]:
+    known = DATASET_REGISTRY.registered_names()
+    if name not in known:
+        raise UserError(f"Unknown data set '{name}'.{nearest(name, known)}")
+    return DATASET_REGISTRY.get(name)
+
+
+def on_disk(dataset: type[SplitDataset], root: str) -> str:
+    """train/val/test of the split file below the root; '' where there is none."""
+    try:
+        path = dataset.split_path(dataset.folder(dataset, root))
+        return "/".join(str(len(items)) for items in splits.read(path).values())
+    except UserError:
+        return ""
+
+
+def list_all(root: str) -> None:
+    rows = []
+    for name in sorted(DATASET_REGISTRY.registered_names(), key=str.lower):
+        dataset = DATASET_REGISTRY.get(name)
+        card = getattr(dataset, "card", None)
+        if card is not None:
+            row = [name, card.modality, card.organ, len(dataset.classnames) or "", card.total or "", card.licence]
+            rows.append([*row, on_disk(dataset, root) if root else ""])
+    headers = ("name", "modality", "organ", "classes", "images", "licence", "on disk (train/val/test)")
+    print(tabulate(rows, headers, maxcolwidths=[None, 28, 16, None, None, 26, None]))
+
+
+def main() -> int:
+    args = parse_args()
+    if args.verb == "list":
+        list_all(args.root)
+        return 0
+    dataset = find(args.name)
+    if args.verb == "prepare":
+        from cilmp.datasets.prepare.program import prepare
+
+        given = {key: getattr(args, key) for key in ("size", "table", "path", "label", "group")}
+        known = inspect.signature(dataset.records).parameters
+        ratio = parse_ratio(args.ratio) if args.ratio else None
+        options = {key: value for key, value in given.items() if key in known}
+        prepare(dataset, args.source, args.root, args.split, args.seed, ratio, args.copy, options)
+    elif args.verb == "check":
+        from cilmp.datasets.check import check, failed, text
+
+        report = check(dataset, args.root, args.split_file)
+        print(json.dumps(report, indent=1, ensure_ascii=False) if args.json else text(report))
+        return int(failed(report))
+    else:
+        from cilmp.datasets.show import show
+
+        print(show(dataset, args.root, Path(args.output or f"{args.name}.png"), args.each))
+    return 0
+
+
+def parse_ratio(text: str) -> tuple[int, int, int]:
+    try:
+        train, val, test = (int(part) for part in text.split("/"))
+    except ValueError:
+        raise UserError(f"--ratio {text} is not train/val/test, such as 70/10/20.") from None
+    return train, val, test
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)

@@ -1,0 +1,1 @@
+"""From an original download to images and a split file below the root."""
