@@ -56,7 +56,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--program", default="", help="another train.py, which registers trainers of its own")
     add("--no-fork", action="store_true", help="start every run as a process of its own")
     add("--dry-run", action="store_true", help="print the runs and their state, and stop")
-    args = parser.parse_args(argv[:cut])
+    args = parser.parse_intermixed_args(argv[:cut])
     args.extra = argv[cut + 1 :]
     return args
 
