@@ -125,9 +125,8 @@ def extraction(args: argparse.Namespace) -> None:
     jobs = []
     if args.all:
         folder = Path(args.out or "representations")
-        jobs = [
-            (classes.of(name, args.root), folder / f"{name.lower()}.safetensors") for name in classes.declarations()
-        ]
+        named = [name for name, kind in classes.declarations().items() if kind.classnames]
+        jobs = [(classes.of(name, args.root), folder / f"{name.lower()}.safetensors") for name in named]
     else:
         dataset = classes.dataset_of(args.dataset_config_file) if args.dataset_config_file else ""
         if not dataset and not args.classes:

@@ -153,8 +153,13 @@ def test_a_real_llm_from_a_gguf_file(program, monkeypatch):
     assert error.max() < 5e-3
 
 
-def test_every_declared_data_set_has_distinct_classes():
+def test_every_declared_data_set_has_distinct_classes_and_a_card():
     found = classes.declarations()
     assert "BUSI" in found
-    for name in found:
-        assert classes.of(name).names
+    for name, kind in found.items():
+        if kind.classnames:
+            listed = classes.of(name)
+            assert listed.fill("{classname} {modality} {organ}", listed.names[0])
+        else:
+            with pytest.raises(UserError, match="give its folder as --root"):
+                classes.of(name)
