@@ -113,16 +113,15 @@ def extraction(args: argparse.Namespace) -> None:
     if args.load_in_4bit and args.load_in_8bit:
         raise UserError("Choose one of --load-in-4bit and --load-in-8bit.")
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"No GPU for --device {device}: use --device cpu.")
     dtype = args.dtype
     if dtype == "auto":
         gpu = device.startswith("cuda")
         dtype = "float32" if not gpu else "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"No GPU for --device {device}: use --device cpu.")
     source = locate(args.model)
     questions = args.question or [QUESTION]
 
-    jobs = []
     if args.all:
         folder = Path(args.out or "representations")
         named = [name for name, kind in classes.declarations().items() if kind.classnames]
