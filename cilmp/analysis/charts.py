@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -79,8 +78,8 @@ def base_new_bars(cells: Mapping[str, Sequence[Cell]], metric: str):
     for i, (name, row) in enumerate(cells.items()):
         place = np.arange(3) + (i - (len(cells) - 1) / 2) * width
         bars = dict(color=COLOURS[i % 8], hatch=HATCHES[i % 8], edgecolor="white", label=name)
-        mean, std = [c.mean for c in row], np.nan_to_num([c.std for c in row])
-        axes.bar(place, np.nan_to_num(mean), width, yerr=std, capsize=3, error_kw=dict(lw=1), **bars)
+        axes.bar(place, np.nan_to_num([c.mean for c in row]), width, **bars)
+        axes.errorbar(place, [c.mean for c in row], [c.std for c in row], fmt="none", ecolor="black", capsize=3, lw=1)
     axes.set_xticks(range(3), ["base", "new", "H"])
     axes.set_ylabel(f"{metric} (%)")
     axes.grid(axis="x", visible=False)
@@ -88,52 +87,34 @@ def base_new_bars(cells: Mapping[str, Sequence[Cell]], metric: str):
     return figure
 
 
-def grid(count: int, size: float, columns: int = 3):
-    columns = min(columns, count)
-    rows = math.ceil(count / columns)
-    figure, axes = plt().subplots(rows, columns, figsize=(size * columns, size * rows), squeeze=False)
-    for ax in axes.flat[count:]:
-        ax.set_visible(False)
-    return figure, list(axes.flat[:count])
-
-
-def confusion_matrices(counts: Mapping[str, np.ndarray], classnames: Sequence[str]):
-    """{trainer: (C, C) counts}: rows in percent of the true class."""
-    size = 3.4 if len(classnames) <= 10 else 5.0
-    figure, axes = grid(len(counts), size)
-    for ax, (name, matrix) in zip(axes, counts.items(), strict=True):
-        share = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-        ax.imshow(share, cmap="Greys", vmin=0, vmax=100)
-        ax.grid(False)
-        if len(classnames) <= 12:
-            for (i, j), number in np.ndenumerate(share):
-                ax.text(j, i, f"{number:.0f}", ha="center", va="center", fontsize=8, color="w" if number > 55 else "k")
-        short = [c if len(c) <= 16 else c[:15] + "…" for c in classnames]
-        ax.set_xticks(range(len(short)), short, rotation=90, fontsize=7)
-        ax.set_yticks(range(len(short)), short if ax in axes[::3] else [""] * len(short), fontsize=7)
-        ax.set_title(name, fontsize=10)
-    axes[0].set_ylabel("truth")
-    figure.supxlabel("prediction", fontsize=10)
-    figure.tight_layout()
+def confusion_matrix(name: str, matrix: np.ndarray, classnames: Sequence[str]):
+    """(C, C) counts, shown in percent of the true class."""
+    side = max(3.2, 0.32 * len(classnames))
+    figure, ax = plt().subplots(figsize=(side, side))
+    share = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    ax.imshow(share, cmap="Greys", vmin=0, vmax=100)
+    ax.grid(False)
+    if len(classnames) <= 12:
+        for (i, j), number in np.ndenumerate(share):
+            ax.text(j, i, f"{number:.0f}", ha="center", va="center", fontsize=9, color="w" if number > 55 else "k")
+    short = [c if len(c) <= 16 else c[:15] + "…" for c in classnames]
+    ax.set_xticks(range(len(short)), short, rotation=90, fontsize=8)
+    ax.set_yticks(range(len(short)), short, fontsize=8)
+    ax.set(xlabel="prediction", ylabel="truth")
+    ax.set_title(name, fontsize=11)
     return figure
 
 
-def reliability(bins: Mapping[str, np.ndarray], errors: Mapping[str, float]):
-    """{trainer: (bins, 3) of metrics.calibration} and {trainer: ECE in %}."""
-    figure, axes = grid(len(bins), 2.7)
-    for ax, (name, table) in zip(axes, bins.items(), strict=True):
-        edges = np.arange(len(table)) / len(table)
-        full = table[:, 0] > 0
-        look = dict(color="#9ecae1", edgecolor="#333333", hatch="//", align="edge")
-        ax.bar(edges[full], 100 * table[full, 2], 1 / len(table), **look)
-        ax.plot([0, 1], [0, 100], color="black", lw=1, ls="--")
-        ax.plot(table[full, 1], 100 * table[full, 2], "ko", ms=3)
-        ax.set_xlim(0, 1)
-        ax.set_ylim(0, 100)
-        ax.set_title(f"{name}\nECE {errors[name]:.1f} %", fontsize=9)
-    axes[0].set_ylabel("accuracy (%)")
-    figure.supxlabel("confidence", fontsize=10)
-    figure.tight_layout()
+def reliability(name: str, bins: np.ndarray, error: float):
+    """bins (n, 3) of metrics.calibration; error: ECE in percent."""
+    figure, ax = plt().subplots(figsize=(3.2, 3.0))
+    edges, full = np.arange(len(bins)) / len(bins), bins[:, 0] > 0
+    look = dict(color="#9ecae1", edgecolor="#333333", hatch="//", align="edge")
+    ax.bar(edges[full], 100 * bins[full, 2], 1 / len(bins), **look)
+    ax.plot([0, 1], [0, 100], color="black", lw=1, ls="--")
+    ax.plot(bins[full, 1], 100 * bins[full, 2], "ko", ms=3)
+    ax.set(xlim=(0, 1), ylim=(0, 100), xlabel="confidence", ylabel="accuracy (%)")
+    ax.set_title(f"{name}, ECE {error:.1f} %", fontsize=11)
     return figure
 
 

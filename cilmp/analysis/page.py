@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from cilmp.tables import LEGEND, Listing, Table
@@ -15,7 +15,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #111; background: #fff; max-
 h1 { font-size: 1.6rem; margin: 0 0 .25rem; }
 h2 { font-size: 1.25rem; margin: 2.2rem 0 .5rem; border-bottom: 2px solid #111; }
 h3 { font-size: 1.05rem; margin: 1.4rem 0 .4rem; }
-nav a { margin-right: 1rem; } .quiet { color: #444; font-size: .9rem; }
+nav a { margin-right: 1rem; display: inline-block; } .quiet { color: #444; font-size: .9rem; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding: .3rem 0; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #ccc; text-align: right; white-space: nowrap; }
@@ -23,6 +23,8 @@ th.label, td.label { text-align: left; } thead th { border-bottom: 2px solid #11
 td.long { white-space: normal; min-width: 16rem; text-align: left; }
 td.missing { color: #555; font-style: italic; }
 figure { margin: .5rem 0 1rem; } figure img { max-width: 100%; height: auto; }
+figure.several { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(17rem, 100%), 1fr)); gap: .5rem; }
+figure.several figcaption { grid-column: 1 / -1; }
 figcaption { font-size: .85rem; color: #444; }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: .8rem; padding: 0;
   list-style: none; }
@@ -74,10 +76,11 @@ def table(t: Table) -> str:
     )
 
 
-def figure(heading: str, address: str, alt: str, caption: str) -> str:
-    """A picture given as a data: address, under its heading."""
-    shown = f'<img src="{address}" alt="{escape(alt, quote=True)}"><figcaption>{escape(caption)}</figcaption>'
-    return f"<h3>{escape(heading)}</h3><figure>{shown}</figure>"
+def figure(heading: str, pictures: Mapping[str, str], caption: str) -> str:
+    """Pictures, {what it shows: data: address}, side by side where there is room."""
+    shown = "".join(f'<img src="{address}" alt="{escape(alt, quote=True)}">' for alt, address in pictures.items())
+    kind = ' class="several"' if len(pictures) > 1 else ""
+    return f"<h3>{escape(heading)}</h3><figure{kind}>{shown}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def gallery(items: Iterable[tuple[str | None, str, Sequence[str]]]) -> str:

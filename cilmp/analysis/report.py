@@ -98,7 +98,7 @@ def few_shot(runs: list[dict], metric: str) -> str:
         cells = {labels[0]: dict(zip(shots, row, strict=True)) for labels, row in table.rows}
         alt = f"{metric} of each trainer on {data} by training images a class"
         caption = "Mean over seeds; the band is one standard deviation to either side."
-        parts.append(page.figure(data, charts.svg(charts.few_shot_curves(cells, metric)), alt, caption))
+        parts.append(page.figure(data, {alt: charts.svg(charts.few_shot_curves(cells, metric))}, caption))
     return "".join(parts)
 
 
@@ -108,7 +108,7 @@ def base_new(runs: list[dict], metric: str) -> str:
         for data in dict.fromkeys(labels[0] for labels, _ in table.rows):
             cells = {labels[1]: row for labels, row in table.rows if labels[0] == data}
             alt = f"{metric} of each trainer on {data}: base, new and their harmonic mean"
-            parts.append(page.figure(data, charts.svg(charts.base_new_bars(cells, metric)), alt, table.title))
+            parts.append(page.figure(data, {alt: charts.svg(charts.base_new_bars(cells, metric))}, table.title))
     return "".join(parts)
 
 
@@ -131,9 +131,11 @@ def confusion(runs: list[dict]) -> str:
                 name: sum(metrics.confusion(p.probabilities.argmax(1), p.labels, len(names)) for p in seeds)
                 for name, seeds in found.items()
             }
-            address = charts.svg(charts.confusion_matrices(counts, names))
-            caption = "Percent of each true class, summed over seeds."
-            parts.append(page.figure(title, address, f"Confusion matrices of {title}", caption))
+            pictures = {
+                f"Confusion matrix of {name}, {title}": charts.svg(charts.confusion_matrix(name, matrix, names))
+                for name, matrix in counts.items()
+            }
+            parts.append(page.figure(title, pictures, "Percent of each true class, summed over seeds."))
     return "".join(parts)
 
 
@@ -141,15 +143,14 @@ def reliability(runs: list[dict]) -> str:
     parts = []
     for title, named in groups(runs):
         if found := predicted(named):
-            joined = {
-                name: (np.concatenate([p.probabilities for p in seeds]), np.concatenate([p.labels for p in seeds]))
-                for name, seeds in found.items()
-            }
-            bins = {name: metrics.calibration(*both) for name, both in joined.items()}
-            errors = {name: metrics.expected_calibration_error(*both) for name, both in joined.items()}
-            address = charts.svg(charts.reliability(bins, errors))
+            pictures = {}
+            for name, seeds in found.items():
+                both = np.concatenate([p.probabilities for p in seeds]), np.concatenate([p.labels for p in seeds])
+                error = metrics.expected_calibration_error(*both)
+                drawn = charts.svg(charts.reliability(name, metrics.calibration(*both), error))
+                pictures[f"Reliability diagram of {name}, {title}"] = drawn
             caption = "Accuracy in 15 bins of confidence, all seeds together; dots at a bin's mean confidence."
-            parts.append(page.figure(title, address, f"Reliability diagrams of {title}", caption))
+            parts.append(page.figure(title, pictures, caption))
     return "".join(parts)
 
 
@@ -161,7 +162,7 @@ def learning(runs: list[dict]) -> str:
         if curves:
             address = charts.svg(charts.learning_curves(curves))
             caption = "Mean over seeds, band from lowest to highest. Losses of different trainers differ in kind."
-            parts.append(page.figure(title, address, f"Training loss by epoch, {title}", caption))
+            parts.append(page.figure(title, {f"Training loss by epoch, {title}": address}, caption))
     return "".join(parts)
 
 
