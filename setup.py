@@ -37,7 +37,8 @@ setup(
     ],
     extras_require={
         "gguf": ["gguf", "accelerate"],
-        "dicom": ["pydicom"],
-        "test": ["pytest", "hypothesis", "ruff", "gguf", "accelerate"],
+        "data": ["imagehash", "openpyxl"],  # python -m cilmp.datasets: duplicates, Excel sheets
+        "dicom": ["pydicom>=3"],
+        "test": ["pytest", "hypothesis", "ruff", "gguf", "accelerate", "imagehash", "openpyxl", "pydicom>=3"],
     },
 )

@@ -18,6 +18,7 @@ import torch  # noqa: E402
 
 import cilmp.datasets  # noqa: E402, F401  registers the data sets
 import cilmp.trainers  # noqa: E402, F401  registers the trainers
+import dassl.utils  # noqa: E402
 from cilmp import records  # noqa: E402
 from cilmp.errors import UserError, exit_on_user_error  # noqa: E402
 from cilmp.trainers import parallel  # noqa: E402
@@ -25,6 +26,9 @@ from cilmp.trainers.config import build_cfg  # noqa: E402
 from cilmp.trainers.report import describe, save_predictions  # noqa: E402
 from dassl.engine import build_trainer  # noqa: E402
 from dassl.utils import collect_env_info, set_random_seed, setup_logger  # noqa: E402
+
+# the user's mistakes as dassl-compat names them; the original Dassl has no such classes
+MISTAKES = tuple(getattr(dassl.utils, name) for name in ("SettingError", "BrokenImage") if hasattr(dassl.utils, name))
 
 
 def parse_args() -> argparse.Namespace:
@@ -97,8 +101,8 @@ def guarded() -> None:
         ) from None
     except PermissionError as error:
         raise UserError(f"Cannot write {error.filename}: check --output-dir.") from None
-    except OSError as error:
-        raise UserError(str(error).strip().splitlines()[-1].removeprefix("OSError: ")) from None  # a worker's last line
+    except MISTAKES as error:
+        raise UserError(str(error)) from None
     finally:
         parallel.stop()
 

@@ -68,11 +68,12 @@ def find(name: str) -> type[SplitDataset]:
 
 def on_disk(dataset: type[SplitDataset], root: str) -> str:
     """train/val/test of the split file below the root; '' where there is none."""
-    try:
-        path = dataset.split_path(dataset.folder(dataset, root))
-        return "/".join(str(len(items)) for items in splits.read(path).values())
-    except UserError:
-        return ""
+    for layout in dataset.layouts():
+        path = Path(root, layout.dataset_dir, layout.split).expanduser()
+        if path.is_file():
+            split = splits.read(path)
+            return "/".join(str(len(split.get(name, ()))) for name in splits.NAMES)
+    return ""
 
 
 def list_all(root: str) -> None:

@@ -118,6 +118,11 @@ class SplitDataset(DatasetBase):
         return base / there[0].dataset_dir
 
     @classmethod
+    def located(cls, root: str) -> Path:
+        """`folder` without reading the data set."""
+        return cls.__new__(cls).folder(root)
+
+    @classmethod
     def split_path(cls, folder: Path, given: str = "") -> Path:
         """The user's split file (looked for in the data set's folder, then from here), or the data set's own."""
         if given:

@@ -17,7 +17,7 @@ SHOWN = 5  # of each kind in the report; --json has all
 
 def check(dataset: type[SplitDataset], root: str, split_file: str = "") -> dict:
     """What was found, JSON-able.  'leaks' and 'faults' count what ends in exit code 1, 'notes' is what to know."""
-    folder = dataset.folder(dataset, root)
+    folder = dataset.located(root)
     path = dataset.split_path(folder, split_file)
     split = splits.read(path)
     images = dataset.image_folder(folder, split)
@@ -27,12 +27,12 @@ def check(dataset: type[SplitDataset], root: str, split_file: str = "") -> dict:
     there = [(name, item) for name, item in flat if item.path not in absent]
     prints = fingerprints([str(images / item.path) for _, item in there])
     groups = splits.read_groups(path)
-
+    keys = [groups.get(item.path) or dataset.group_of(item.path) for _, item in flat]
     across = {
         "same file": across_splits(flat, (item.path for _, item in flat)),
         "identical pixels": across_splits(there, (p.pixels.hex() for p in prints)),
         "similar image": similar(there, prints),
-        "same group": across_splits(flat, (groups.get(item.path) or dataset.group_of(item.path) for _, item in flat)),
+        "same group": across_splits(flat, keys),
     }
     return {
         "dataset": dataset.__name__,
@@ -43,7 +43,7 @@ def check(dataset: type[SplitDataset], root: str, split_file: str = "") -> dict:
         "unreadable": [f"{item.path}: {p.problem}" for (_, item), p in zip(there, prints, strict=True) if p.problem],
         "across_splits": across,
         "two_labels": two_labels(there, prints),
-        "grouped_by": "groups file" if groups else dataset.group_pattern and "file names" or "",
+        "images_with_group": sum(map(bool, keys)),
         "notes": notes(dataset, folder, split, path),
     }
 
@@ -129,7 +129,7 @@ def text(report: dict) -> str:
     lines = [f"{report['dataset']}: {report['split_file']}", tabulate(rows, headers=("class", *parts)), ""]
     lines += listing("missing", report["missing"]) + listing("unreadable", report["unreadable"])
     for kind, found in report["across_splits"].items():
-        if kind == "same group" and not report["grouped_by"]:
+        if kind == "same group" and not report["images_with_group"]:
             lines.append("same group across splits: nothing identifies groups here")
         else:
             lines += listing(f"{kind} across splits", [" = ".join(members) for members in found])

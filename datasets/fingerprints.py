@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -45,8 +46,11 @@ def fingerprints(paths: list[str], title: str = "Hashing") -> list[Fingerprint]:
         raise UserError("Looking for duplicates needs imagehash: pip install 'cilmp[data]'.") from None
     from tqdm import tqdm
 
+    bar = partial(tqdm, desc=title, total=len(paths), unit="image", disable=None)
+    if len(paths) < 500:  # sooner done than processes are started
+        return [fingerprint(path) for path in bar(paths)]
     with ProcessPoolExecutor(cores()) as pool:
-        return list(tqdm(pool.map(fingerprint, paths, chunksize=32), title, len(paths), unit="image", disable=None))
+        return list(bar(pool.map(fingerprint, paths, chunksize=32)))
 
 
 def cores() -> int:

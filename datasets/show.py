@@ -16,7 +16,7 @@ SIDE, GAP, TITLE, MARGIN = 96, 4, 18, 220  # pixels
 
 def show(dataset: type[SplitDataset], root: str, output: Path, each: int = 4, seed: int = 0) -> Path:
     """Write the sheet as PNG, `each` random examples of every class and split."""
-    folder = dataset.folder(dataset, root)
+    folder = dataset.located(root)
     path = dataset.split_path(folder)
     split = splits.read(path)
     images, names = dataset.image_folder(folder, split), splits.classnames(split, path)

@@ -51,7 +51,7 @@ def declarations() -> dict[str, type]:
     while queue:
         for kind in queue.pop().__subclasses__():
             queue.append(kind)
-            if getattr(kind, "classnames", ()):
+            if kind.split:
                 found[kind.__name__] = kind
     return dict(sorted(found.items()))
 
@@ -70,6 +70,8 @@ def of(dataset: str, root: str = "") -> Classes:
 
             names = splits.classnames(splits.read(path), path)
             break
+    if not names:
+        raise UserError(f"The class names of {dataset} stand in its split file: give its folder as --root.")
     return Classes(dataset, names, *facts(kind))
 
 

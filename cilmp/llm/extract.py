@@ -6,7 +6,9 @@ docs/llm.md is the guide, states.py the computation; here is what is made, kept 
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -67,19 +69,19 @@ def extract(
         print(f"{out}: up to date ({len(classes.names)} classes)")
         return done
     if todo:
-        model, bar = llm(), Progress(classes.dataset or out.stem, len(classes.names), len(done.classnames))
-        facts = describe(recipe, classes, model)
-        done.metadata = facts | {"answers": done.metadata.get("answers", {})}
-        for start in range(0, len(todo), batch):
-            names = todo[start : start + batch]
-            with enough_memory(model.source):
-                states, said = ask(model, recipe, classes, names, answers, bar)
-            done.classnames += names
-            done.states += states
-            done.metadata["answers"] |= dict(zip(names, said, strict=True))
-            save(partial, done)
-            bar.update(len(names))
-        bar.close()
+        require_writable(out)
+        model = llm()
+        done.metadata = describe(recipe, classes, model) | {"answers": done.metadata.get("answers", {})}
+        with closing(Progress(classes.dataset or out.stem, len(classes.names), len(done.classnames))) as bar:
+            for start in range(0, len(todo), batch):
+                names = todo[start : start + batch]
+                with enough_memory(model.source):
+                    states, said = ask(model, recipe, classes, names, answers, bar)
+                done.classnames += names
+                done.states += states
+                done.metadata["answers"] |= dict(zip(names, said, strict=True))
+                save(partial, done)
+                bar.update(len(names))
     order = sorted(range(len(done.classnames)), key=lambda i: rank(classes.names, done.classnames[i]))
     names = [done.classnames[i] for i in order]
     said = done.metadata["answers"]
@@ -88,6 +90,16 @@ def extract(
     partial.unlink(missing_ok=True)
     print(f"{out}: {len(order)} classes, {tuple(whole.states[0].shape)} each, {recipe.model}")
     return whole
+
+
+def require_writable(out: Path) -> None:
+    """Before the LLM is loaded, not after it has answered."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"Cannot write {out} ({error.strerror}): check --out.") from None
+    if out.is_dir() or not os.access(out.parent, os.W_OK):
+        raise UserError(f"Cannot write {out}: check --out.")
 
 
 def rank(names: list[str], name: str) -> int:

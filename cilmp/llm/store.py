@@ -44,12 +44,14 @@ def load(source: str, classnames: Sequence[str], dataset: str = "") -> Knowledge
         files = {file.stem: file for file in sorted(path.glob("*.pth"))}
         names = match(classnames, list(files), path, dataset)
         states, metadata = [tensor(files[name]) for name in names], {"model": "", "layout": "one .pth per class"}
+        read_from = [files[name] for name in names]
     else:
         whole = read(path)
         by_name = dict(zip(whole.classnames, whole.states, strict=True))
         states = [by_name[name] for name in match(classnames, whole.classnames, path, dataset)]
         metadata = {key: value for key, value in whole.metadata.items() if key != "answers"}
-        metadata["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        read_from = [path]
+    metadata["sha256"] = hashlib.sha256(b"".join(file.read_bytes() for file in read_from)).hexdigest()
     check(classnames, states, path)
     return Knowledge(list(classnames), states, metadata | {"source": str(source or path.name)})
 

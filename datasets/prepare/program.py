@@ -30,7 +30,7 @@ def prepare(
 ) -> Path:
     """The split file's path.  The source is only read; a run that was cut short goes on where it stopped."""
     tree = Tree(source)
-    records = dataset.records(tree, **(options or {}))
+    records = once(dataset.records(tree, **(options or {})))
     if not records:
         raise UserError(f"No images of {dataset.__name__} in {tree.source}: is this the original download?")
     for record in records:
@@ -63,6 +63,16 @@ def prepare(
     for fault in dataset.card.faults if dataset.card else ():
         print(f"Known: {fault}")
     return path
+
+
+def once(records: list[Record]) -> list[Record]:
+    """Without repeated rows of a table; UserError where they disagree."""
+    seen: dict[str, Record] = {}
+    for record in records:
+        first = seen.setdefault(record.member, record)
+        if first.classname != record.classname:
+            raise UserError(f"{record.member} is named as '{first.classname}' and as '{record.classname}'.")
+    return list(seen.values())
 
 
 def reference_counts(dataset: type[SplitDataset], records: list[Record]) -> divide.Counts:

@@ -71,7 +71,9 @@ def cosine(epochs, warm):
 def test_a_checkpoint_of_0_6_3_is_read_without_running_what_it_holds(tmp_path):
     """Its warm-up pickled the schedule behind it, with an optimizer of its own; val_result may be NumPy's."""
     layer, optimizer, scheduler = cosine(8, 1)
-    own = CosineAnnealingLR(torch.optim.SGD(layer.parameters(), lr=0.1), 8)
+    own = CosineAnnealingLR(torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9), 8)
+    layer(torch.ones(1, 2)).sum().backward()
+    own.optimizer.step()  # its buffers are in a defaultdict
     old = {
         "state_dict": layer.state_dict(),
         "epoch": 3,
@@ -85,6 +87,7 @@ def test_a_checkpoint_of_0_6_3_is_read_without_running_what_it_holds(tmp_path):
     fresh, its_optimizer, its_scheduler = cosine(8, 1)
     assert resume_from_checkpoint(str(tmp_path), fresh, its_optimizer, its_scheduler) == 3
     assert torch.equal(fresh.weight, layer.weight)
+    layer.zero_grad()
     for _ in range(3):
         optimizer.step()
         scheduler.step()

@@ -10,6 +10,8 @@ from importlib import metadata
 import torch
 from PIL import Image
 
+from dassl.utils.errors import BrokenImage
+
 
 def mkdir_if_missing(dirname: str) -> None:
     os.makedirs(dirname, exist_ok=True)
@@ -45,16 +47,6 @@ def get_most_similar_str_to_a_from_b(a: str, b) -> str | None:
 
 def tolist_if_not(x) -> list:
     return x if isinstance(x, list) else [x]
-
-
-class BrokenImage(OSError):
-    """An image that cannot be read, in one line that names it.
-
-    A DataLoader raises a worker's error again with the worker's traceback as the message: its last line is kept.
-    """
-
-    def __init__(self, message: str):
-        super().__init__(message.strip().splitlines()[-1].split("BrokenImage: ")[-1])
 
 
 def read_image(path: str) -> Image.Image:
