@@ -149,13 +149,15 @@ def visible_gpus() -> list[str]:
 def preload(program: Path, jobs: Sequence[Job]) -> None:
     """Import what the program imports, and let it read every job's config: a slip shows before anything starts."""
     names = runpy.run_path(str(program), run_name="preload")
-    if not {"parse_args", "build_cfg", "differences"} <= set(names):
+    if not {"parse_args", "build_cfg"} <= set(names):  # another program: its options stay unknown
         return
+    from cilmp.trainers.config import differences
+
     argv = sys.argv
     try:
         for job in jobs:
             sys.argv = [str(program), *job.arguments]
-            job.options = names["differences"](names["build_cfg"](names["parse_args"]()))
+            job.options = differences(names["build_cfg"](names["parse_args"]()))
     finally:
         sys.argv = argv
 

@@ -9,6 +9,7 @@ Counted by torch.utils.flop_counter for one image: a forward pass with the class
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,6 +59,21 @@ def build(name: str, clip, classnames: list[str]):
     return kind.method(clip, classnames, options, *knowledge)
 
 
+@contextlib.contextmanager
+def plain_attention():
+    """Attention as matrix products: the counter does not know the CPU's fused kernel and would count it as nothing."""
+    from torch.backends import cuda
+
+    before = cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled()  # these switches hold on a CPU too
+    cuda.enable_flash_sdp(False)
+    cuda.enable_mem_efficient_sdp(False)
+    try:
+        yield
+    finally:
+        cuda.enable_flash_sdp(before[0])
+        cuda.enable_mem_efficient_sdp(before[1])
+
+
 def count(model, literal: bool, train: bool) -> int:
     """FLOPs of one image."""
     import torch
@@ -69,7 +85,7 @@ def count(model, literal: bool, train: bool) -> int:
     trained = [p for p in model.parameters() if p.requires_grad]
     for p in trained:
         p.requires_grad_(train)  # the counter trips over parameters that want gradients where none are taken
-    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(train):
+    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(train), plain_attention():
         if train:
             losses, _ = model.losses(image, label)
             sum(losses.values()).backward()

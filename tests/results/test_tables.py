@@ -91,13 +91,13 @@ def test_mcnemar_is_the_binomial_of_discordant_images():
 
 
 def test_bootstrap_interval_covers_at_its_rate():
-    """Of 200 samples of differences with mean 0.1, the 95 % interval holds it in about 190."""
+    """Of 60 samples of differences with mean 0.1, the 95 % interval holds it in about 57."""
     rng = np.random.default_rng(0)
     held = 0
-    for i in range(200):
+    for i in range(60):
         low, high, _ = significance.bootstrap(rng.choice([-1.0, 0.0, 1.0], 80, p=[0.1, 0.7, 0.2]), seed=i)
         held += low <= 0.1 <= high
-    assert 180 <= held <= 198
+    assert 51 <= held < 60
 
 
 def test_holm():
