@@ -46,14 +46,17 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--output", default=env("OUTPUT", "output"))
     add("--gpus", default=env("GPUS"), help="ids such as '0 1', '' for none; default: all there are")
     add(
-        "--jobs", type=int, default=(numbers("JOBS") or [0])[0], help="runs at once; default: GPUs, else half the cores"
+        "--jobs",
+        type=int,
+        default=(numbers("JOBS") or [0])[0],
+        help="runs at once; default: the GPUs, else half the cores (tiny: all)",
     )
     add("--launcher", choices=("local", "slurm", "ray"), default=env("LAUNCHER", "local"))
     add("--sbatch", default=env("SBATCH", ""), help="options for sbatch, e.g. '--partition gpu --gres gpu:1'")
     add("--program", default="", help="another train.py, which registers trainers of its own")
     add("--no-fork", action="store_true", help="start every run as a process of its own")
     add("--dry-run", action="store_true", help="print the runs and their state, and stop")
-    args = parser.parse_args(argv[:cut])
+    args = parser.parse_intermixed_args(argv[:cut])
     args.extra = argv[cut + 1 :]
     return args
 
@@ -90,7 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     jobs = PROTOCOLS[args.protocol](plan)
     gpus = words(args.gpus) if args.gpus is not None else visible_gpus()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    slots = args.jobs or (len(gpus) if gpus else max(1, cores // 2))
+    small = all(plan.config_of(data) == "tiny" for data in plan.datasets)  # too small to gain from a second core
+    slots = args.jobs or (len(gpus) if gpus else cores if small else max(1, cores // 2))
     threads = max(1, cores // slots)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads)

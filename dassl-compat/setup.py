@@ -7,6 +7,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(),
+    package_dir={"": "."},  # an editable install is then a path, which no folder of the same name can shadow
     install_requires=["torch>=2.2", "torchvision", "numpy", "pillow", "yacs", "tabulate", "tqdm", "scikit-learn"],
     extras_require={"tensorboard": ["tensorboard"]},
 )

@@ -21,6 +21,7 @@ from cilmp.datasets import (  # noqa: F401
     lungcolon,
     octmnist,
     odir,
+    phantoms,
     pneumonia,
     retina,
 )

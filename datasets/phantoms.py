@@ -10,9 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from cilmp.datasets.base import SplitDataset
+from cilmp.datasets.card import Card
 from cilmp.datasets.scans import FINDINGS, STYLES, Acquisition, scan
+from dassl.data.datasets import DATASET_REGISTRY
 
-POOR = Acquisition(contrast=(0.18, 0.35), noise=(0.06, 0.1), blur=(0.6, 1.0), shading=0.35, gamma=(0.5, 0.7))
+# Out of focus and over-exposed: a fault of the scanner that all classes share.  Chosen by `tiny` alone: zero-shot is
+# above chance in both halves of the classes, and a linear probe on 64 images a good deal above zero-shot.
+BLURRED = Acquisition(contrast=(0.25, 0.5), noise=(0.01, 0.05), blur=(1.2, 1.8), shading=0.1, gamma=(0.5, 0.7))
 IMAGES = {"train": 32, "val": 8, "test": 50}  # of each class
 CACHE = Path("~/.cache/cilmp")
 
@@ -30,7 +35,7 @@ def generate(folder: Path) -> None:
             for i in range(count):
                 path = place / f"{part}_{i:03d}.png"
                 style = list(STYLES)[i % len(STYLES)]
-                scan(finding, style, POOR, rng)[0].save(partial / path)
+                scan(finding, style, BLURRED, rng)[0].save(partial / path)
                 split[part].append([str(path), label, finding])
     (partial / PHANTOMS.split).write_text(json.dumps(split))
     partial.chmod(0o755)
@@ -38,3 +43,26 @@ def generate(folder: Path) -> None:
         os.rename(partial, folder)
     except OSError:  # a run beside this one was faster
         shutil.rmtree(partial)
+
+
+@DATASET_REGISTRY.register()
+class PHANTOMS(SplitDataset):
+    dataset_dir, split, classnames = "phantoms", "phantoms.json", tuple(FINDINGS)
+    card = Card(
+        modality="scan",
+        organ="body",
+        images=dict.fromkeys(FINDINGS, sum(IMAGES.values())),
+        source="drawn by datasets/scans.py with a fixed seed when it is first asked for",
+        citation="this repository",
+        licence="MIT",
+        labels="the finding that was drawn",
+        official="256/64/400",
+        faults=("synthetic: no medical meaning",),
+    )
+
+    def folder(self, root: str) -> Path:
+        """Under the root, or in a cache where none is given."""
+        folder = (Path(root).expanduser() if root else CACHE.expanduser()) / self.dataset_dir
+        if not (folder / self.split).exists():
+            generate(folder)
+        return folder

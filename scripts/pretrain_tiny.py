@@ -90,7 +90,12 @@ def small(model: CLIP) -> dict[str, Tensor]:
     """The weights in half precision, the embedding cut to the words the captions use."""
     weights = {k: v.half().contiguous() for k, v in model.openai_state_dict().items() if k != "token_embedding.weight"}
     facts = dict.fromkeys(("finding", "style", "place", "description"), "")
-    said = [t.format(**facts) for t in TEMPLATES] + [*FINDINGS, *STYLES, *DESCRIPTIONS.values(), "upper lower left right"]
+    said = [t.format(**facts) for t in TEMPLATES] + [
+        *FINDINGS,
+        *STYLES,
+        *DESCRIPTIONS.values(),
+        "upper lower left right",
+    ]
     ids = model.tokenize(said).unique()
     return weights | {"token_embedding.ids": ids, "token_embedding.rows": model.token_embedding.weight[ids].half()}
 
@@ -98,11 +103,13 @@ def small(model: CLIP) -> dict[str, Tensor]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scans", type=int, default=40_000)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "cilmp" / "assets" / "tiny.safetensors")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent.parent / "cilmp" / "assets" / "tiny.safetensors"
+    )
     args = parser.parse_args()
 
     torch.manual_seed(args.seed)

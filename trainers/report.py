@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from yacs.config import CfgNode
 
+from cilmp import records
 from cilmp.trainers.config import differences
 
 
@@ -22,7 +23,7 @@ def describe(trainer, cfg: CfgNode, seconds: dict, config: str, model_dir: str) 
     models = getattr(trainer, "_models", {}).values()
     scores = dict(trainer.evaluator.scores)
     return {
-        "version": 1,
+        "version": records.VERSION,
         "trainer": cfg.TRAINER.NAME,
         "dataset": cfg.DATASET.NAME,
         "config": config,

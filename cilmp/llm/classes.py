@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,7 @@ class Classes:
             if f"{{{key}}}" in question and not facts[key]:
                 raise UserError(
                     f"The question uses {{{key}}}, and the card of {self.dataset or 'a bare class list'} states no "
-                    f"{key}: use another --question, or add `{key}` to the data set's declaration."
+                    f"{key}: use another --question, or state it there."
                 )
         try:
             return question.format(**facts)
@@ -52,20 +51,34 @@ def declarations() -> dict[str, type]:
     while queue:
         for kind in queue.pop().__subclasses__():
             queue.append(kind)
-            if getattr(kind, "classnames", ()):
+            if kind.split:
                 found[kind.__name__] = kind
     return dict(sorted(found.items()))
 
 
 def of(dataset: str, root: str = "") -> Classes:
-    """As declared, or as in the split file under `root` where there is one."""
+    """As declared, or as in the data set's split file under `root` where there is one."""
     known = declarations()
     if dataset not in known:
         raise UserError(f"Unknown data set '{dataset}': name its classes with --classes.{nearest(dataset, known)}")
-    card = known[dataset]
-    split = Path(root, card.dataset_dir, card.split) if root else None
-    names = split_names(split) if split and split.is_file() else list(card.classnames)
-    return Classes(dataset, names, getattr(card, "modality", ""), getattr(card, "organ", ""))
+    kind = known[dataset]
+    names = list(kind.classnames)
+    for layout in kind.layouts() if root else ():
+        path = Path(root, layout.dataset_dir, layout.split)
+        if path.is_file():
+            from cilmp.datasets import splits
+
+            names = splits.classnames(splits.read(path), path)
+            break
+    if not names:
+        raise UserError(f"The class names of {dataset} stand in its split file: give its folder as --root.")
+    return Classes(dataset, names, *facts(kind))
+
+
+def facts(kind: type | None) -> tuple[str, str]:
+    """(modality, organ) of a data set's card, "" where it has none."""
+    card = getattr(kind, "card", None)
+    return getattr(card, "modality", ""), getattr(card, "organ", "")
 
 
 def of_config(path: str, root: str = "") -> Classes:
@@ -84,20 +97,10 @@ def dataset_of(path: str) -> str:
         raise UserError(f"{path} states no DATASET.NAME.") from None
 
 
-def split_names(path: Path) -> list[str]:
-    """The class names of a split file, {"train": [[image, label, class name], ...], ...}, in label order."""
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-        labels = {int(label): name for items in tree.values() for _, label, name in items}
-    except (ValueError, TypeError, AttributeError):
-        raise UserError(f"{path} is not a split file of [image, label, class name] items.") from None
-    return [labels[label] for label in sorted(labels)]
-
-
 def named(names: Sequence[str], dataset: str) -> Classes:
     """A list given by hand, with the card of its data set if one is named."""
     try:
-        card = declarations().get(dataset) if dataset else None
+        kind = declarations().get(dataset) if dataset else None
     except UserError:  # names suffice where the data sets cannot be imported
-        card = None
-    return Classes(dataset, list(names), getattr(card, "modality", ""), getattr(card, "organ", ""))
+        kind = None
+    return Classes(dataset, list(names), *facts(kind))

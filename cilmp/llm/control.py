@@ -30,14 +30,16 @@ def random(like: Path, seed: int = 1) -> Knowledge:
     return Knowledge(source.classnames, list(drawn), facts | stamp())
 
 
-def text(like: Path, backbone: str, path: str = "") -> Knowledge:
+def text(like: Path, backbone: str) -> Knowledge:
     """CLIP's own text tower reading the answers in a file: the state at EOS after every block, (blocks, width).
 
-    An answer longer than the tower's 77 tokens is read in pieces of whole sentences, and the pieces averaged.
+    backbone: a name for load_clip, or a file of weights.  An answer longer than the tower's 77 tokens is read in
+    pieces of whole sentences, and the pieces averaged.
     """
     from cilmp.clip import load_clip
 
-    source, clip = read(like), load_clip(backbone, path)
+    weights = backbone if Path(backbone).is_file() else ""
+    source, clip = read(like), load_clip(backbone, weights)
     answers = source.metadata.get("answers") or {}
     missing = [name for name in source.classnames if name not in answers]
     if missing:
@@ -46,7 +48,11 @@ def text(like: Path, backbone: str, path: str = "") -> Knowledge:
         clip_states(clip, [p for a in answers[name] for p in pieces(clip, a, name)]) for name in source.classnames
     ]
     kept = {key: source.metadata[key] for key in ("dataset", "questions", "answers") if key in source.metadata}
-    facts = {"model": f"CLIP {backbone}, text tower", "control": "text", "answers_by": source.metadata.get("model")}
+    facts = {
+        "model": f"CLIP {Path(backbone).name if weights else backbone}, text tower",
+        "control": "text",
+        "answers_by": source.metadata.get("model"),
+    }
     return Knowledge(source.classnames, states, kept | facts | stamp())
 
 

@@ -163,35 +163,47 @@ def causal(llm: LLM) -> bool:
 
 
 @contextmanager
-def advice(source: Source) -> Iterator[None]:
-    """What goes wrong around a model, each in one line with its mend."""
+def enough_memory(source: Source) -> Iterator[None]:
     try:
         yield
+    except (RuntimeError, MemoryError) as error:
+        text = str(error).lower()
+        if isinstance(error, RuntimeError) and "out of memory" not in text and "can't allocate memory" not in text:
+            raise
+        raise UserError(
+            f"Out of memory with {source.name}: use a smaller --batch-size, --dtype bfloat16, --load-in-4bit, "
+            "--device-map auto or a smaller --max-new-tokens. Classes already done are kept."
+        ) from None
+
+
+@contextmanager
+def advice(source: Source) -> Iterator[None]:
+    """What goes wrong on loading a model, each in one line with its mend."""
+    try:
+        with enough_memory(source):
+            yield
     except UserError:
         raise
     except Exception as error:  # transformers, the hub and the readers below them fail in many ways
         text = " ".join(str(error).split())
         low = text.lower()
-        if isinstance(error, MemoryError) or "out of memory" in low or "can't allocate memory" in low:
-            raise UserError(
-                f"Out of memory with {source.name}: use a smaller --batch-size, --dtype bfloat16, --load-in-4bit, "
-                "--device-map auto or a smaller --max-new-tokens. Classes already done are kept."
-            ) from None
-        if "gated" in low or "401" in low or "403" in low:
-            raise UserError(
-                f"{source.name} is gated: accept its licence on its page at huggingface.co, then run `hf auth login`."
-            ) from None
-        if isinstance(error, ImportError):
-            needed = "'cilmp[gguf]'" if "gguf" in low else "bitsandbytes accelerate" if "bitsandbytes" in low else ""
-            needed = needed or ("accelerate" if "accelerate" in low else f"{error.name or 'what is named here'}")
-            raise UserError(f"{source.name} needs a further package: pip install {needed} ({text[:120]})") from None
-        if "configuration class" in low and "automodelforcausallm" in low:
-            raise UserError(
-                f"{source.name} is not a decoder-only LLM: transformers has no causal form of it."
-            ) from None
-        if isinstance(error, OSError) and not source.local:
-            raise UserError(
-                f"No model '{source.name}', neither in the cache (HF_HOME) nor on the hub ({text[:160]}): check the "
-                "name; on an offline machine copy the model's folder there and give its path."
-            ) from None
-        raise UserError(f"Cannot use the model {source.name}: {type(error).__name__}: {text[:200]}") from None
+        if "you are trying to access a gated repo" in low:
+            reason = "is gated: accept its licence on its page of the hub, then run `hf auth login`."
+        elif isinstance(error, ImportError):
+            packages = {
+                "gguf": "gguf accelerate",
+                "bitsandbytes": "bitsandbytes accelerate",
+                "accelerate": "accelerate",
+            }
+            needed = next((value for key, value in packages.items() if key in low), error.name or "what is named here")
+            reason = f"needs a further package: pip install {needed} ({text[:120]})"
+        elif "configuration class" in low and "automodelforcausallm" in low:
+            reason = "is not a decoder-only LLM: transformers has no causal form of it."
+        elif isinstance(error, OSError) and not source.local:
+            reason = (
+                f"is neither in the cache (HF_HOME) nor on the hub ({text.split('. ')[0][:100]}): check the name; on "
+                "an offline machine copy the model's folder there and give its path."
+            )
+        else:
+            reason = f"cannot be used: {type(error).__name__}: {text[:200]}"
+        raise UserError(f"The model {source.name} {reason}") from None

@@ -83,10 +83,10 @@ def draw(names: list[str], states: Tensor, path: Path) -> None:
     side = max(4.0, 0.45 * len(names))
     figure, (left, right) = plt.subplots(1, 2, figsize=(5 + side + 1.5, max(4.0, side)), layout="constrained")
     depth = states.shape[1]
-    image = left.imshow(between_layers(states), vmin=0, vmax=1, origin="lower", extent=(0.5, depth + 0.5) * 2)
+    image = left.imshow(between_layers(states).numpy(), vmin=0, vmax=1, origin="lower", extent=(0.5, depth + 0.5) * 2)
     left.set(title="Linear CKA between layers", xlabel="layer", ylabel="layer")
     figure.colorbar(image, ax=left, shrink=0.8)
-    image = right.imshow(similarity(states).mean(0), vmin=-1, vmax=1, cmap="RdBu_r")
+    image = right.imshow(similarity(states).mean(0).numpy(), vmin=-1, vmax=1, cmap="RdBu_r")
     right.set(title="Similarity of classes, mean over layers")
     right.set_xticks(range(len(names)), names, rotation=45, ha="right")
     right.set_yticks(range(len(names)), names)

@@ -44,12 +44,14 @@ def load(source: str, classnames: Sequence[str], dataset: str = "") -> Knowledge
         files = {file.stem: file for file in sorted(path.glob("*.pth"))}
         names = match(classnames, list(files), path, dataset)
         states, metadata = [tensor(files[name]) for name in names], {"model": "", "layout": "one .pth per class"}
+        read_from = [files[name] for name in names]
     else:
         whole = read(path)
         by_name = dict(zip(whole.classnames, whole.states, strict=True))
         states = [by_name[name] for name in match(classnames, whole.classnames, path, dataset)]
         metadata = {key: value for key, value in whole.metadata.items() if key != "answers"}
-        metadata["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        read_from = [path]
+    metadata["sha256"] = hashlib.sha256(b"".join(file.read_bytes() for file in read_from)).hexdigest()
     check(classnames, states, path)
     return Knowledge(list(classnames), states, metadata | {"source": str(source or path.name)})
 
@@ -92,8 +94,8 @@ def save(path: str | os.PathLike, knowledge: Knowledge) -> Path:
     partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # not save_file, which makes files that only their owner may read
-        partial.write_bytes(to_bytes(tensors, {"format": "pt", "cilmp": json.dumps(facts, ensure_ascii=False)}))
+        # not save_file, which makes files that only their owner may read; one key, for several come in any order
+        partial.write_bytes(to_bytes(tensors, {"cilmp": json.dumps(facts, ensure_ascii=False)}))
         os.replace(partial, path)
     except OSError as error:
         raise UserError(f"Cannot write {path} ({error.strerror}): check --out.") from None

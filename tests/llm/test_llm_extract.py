@@ -11,7 +11,8 @@ from cilmp.errors import UserError
 from cilmp.llm import answers as answered
 from cilmp.llm import model as models
 from cilmp.llm.classes import Classes
-from cilmp.llm.extract import Recipe, extract, rows
+from cilmp.llm.extract import Recipe, extract
+from cilmp.llm.states import rows
 from cilmp.llm.store import load, read
 
 CLASSES = Classes("TOY", ["cyst", "a long thin normal brain", "nodule fracture", "one"])  # of different lengths
@@ -66,7 +67,8 @@ def test_batches_and_padding_change_nothing(architecture, make_llm, monkeypatch,
 
 def test_states_are_read_at_one_end_token_whether_the_answer_ended_or_was_cut(make_llm):
     """A model that stops at another token than the tokenizer's EOS is still read at EOS, once."""
-    from cilmp.llm.extract import Progress, generate
+    from cilmp.llm.progress import Progress
+    from cilmp.llm.states import generate
 
     llm = opened(make_llm("Llama"))
     bar = Progress("test", 1, 0)
@@ -166,7 +168,7 @@ def test_refusals(make_llm, tmp_path, monkeypatch):
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match="No model 'nobody/nothing', neither in the cache"):
+    with pytest.raises(UserError, match="nobody/nothing is neither in the cache"):
         opened("nobody/nothing")
     with pytest.raises(UserError, match="No model at"):
         opened(tmp_path / "absent")
@@ -187,13 +189,13 @@ def test_refusals(make_llm, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="reads 128 tokens: use --max-new-tokens"):
         run(folder, tmp_path, max_new_tokens=400)
     monkeypatch.setattr(
-        "cilmp.llm.extract.generate", lambda *_: (_ for _ in ()).throw(RuntimeError("CUDA out of memory"))
+        "cilmp.llm.states.generate", lambda *_: (_ for _ in ()).throw(RuntimeError("CUDA out of memory"))
     )
     with pytest.raises(UserError, match="Out of memory .* --batch-size"):
         run(folder, tmp_path, name="memory")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:2000])
-    with pytest.raises(UserError, match="Cannot use the model"):
+    with pytest.raises(UserError, match="cannot be used"):
         opened(folder)
     with pytest.raises(UserError, match="more than once"):
         Classes("TOY", ["a", "b", "a"])

@@ -11,6 +11,7 @@ from torchvision import transforms as T
 from dassl.data.datasets.build import build_dataset
 from dassl.data.samplers import build_sampler
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
+from dassl.utils.errors import SettingError
 from dassl.utils.tools import read_image
 
 
@@ -23,8 +24,8 @@ class Loader(DataLoader):
 
     def __iter__(self):
         seed = torch.empty((), dtype=torch.int64).random_()
-        if hasattr(self.dataset, "seed"):
-            self.dataset.seed.copy_(seed)
+        if hasattr(self.dataset, "epoch_seed"):
+            self.dataset.epoch_seed.copy_(seed)
         return super().__iter__()
 
 
@@ -42,7 +43,7 @@ def build_data_loader(
     """Training drops a last short batch unless it is the only one; a test keeps everything."""
     sampler = build_sampler(sampler_type, cfg, data_source, batch_size, n_domain, n_ins)
     if not len(sampler):
-        raise ValueError(f"Nothing to load: {len(data_source)} items make no batch of {batch_size}")
+        raise SettingError(f"Nothing to load: {len(data_source)} items make no batch of {batch_size}")
     drop_last = is_train and len(data_source) >= batch_size
     batches = len(sampler) // batch_size if drop_last else -(-len(sampler) // batch_size)
     workers = min(cfg.DATALOADER.NUM_WORKERS, batches)  # another one would have nothing to do
@@ -130,12 +131,12 @@ class DatasetWrapper(Dataset):
         self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
         self.return_img0 = cfg.DATALOADER.RETURN_IMG0
         if self.k_tfm > 1 and transform is None:
-            raise ValueError(f"DATALOADER.K_TRANSFORMS is {self.k_tfm} and there is no transform")
+            raise SettingError(f"DATALOADER.K_TRANSFORMS is {self.k_tfm} and there is no transform")
         plain = [T.Resize(cfg.INPUT.SIZE, interpolation=INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]), T.ToTensor()]
         if "normalize" in cfg.INPUT.TRANSFORMS:
             plain.append(T.Normalize(cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD))
         self.to_tensor = T.Compose(plain)
-        self.seed = torch.zeros((), dtype=torch.int64).share_memory_()  # of this epoch, see Loader
+        self.epoch_seed = torch.zeros((), dtype=torch.int64).share_memory_()  # of this epoch, see Loader
         self.seeded = 0
 
     def __len__(self) -> int:
@@ -164,7 +165,7 @@ class DatasetWrapper(Dataset):
 
     def follow_seed(self, worker: int) -> None:
         """At the start of an epoch, as a new worker is seeded by PyTorch."""
-        seed = self.seed.item()
+        seed = self.epoch_seed.item()
         if seed != self.seeded:
             self.seeded = seed
             random.seed(seed + worker)

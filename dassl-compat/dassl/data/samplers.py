@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from torch.utils.data import RandomSampler, Sampler, SequentialSampler
 
+from dassl.utils.errors import SettingError
 from dassl.utils.registry import check_availability
 
 
@@ -24,7 +25,7 @@ class DomainSampler(Sampler):
         self.by_domain = positions(data_source, "domain")
         self.n_domain = len(self.by_domain) if n_domain <= 0 else n_domain
         if self.n_domain > len(self.by_domain) or batch_size % self.n_domain:
-            raise ValueError(
+            raise SettingError(
                 f"A batch of {batch_size} cannot hold equally many items of {self.n_domain} domains; the data have "
                 f"{len(self.by_domain)}: check BATCH_SIZE and N_DOMAIN"
             )
@@ -66,7 +67,7 @@ class RandomClassSampler(Sampler):
 
     def __init__(self, data_source, batch_size: int, n_ins: int):
         if batch_size < n_ins:
-            raise ValueError(f"BATCH_SIZE {batch_size} must be at least N_INS {n_ins}")
+            raise SettingError(f"BATCH_SIZE {batch_size} must be at least N_INS {n_ins}")
         self.by_class = positions(data_source, "label")
         self.n_ins, self.n_classes = n_ins, batch_size // n_ins
         self.length = len(list(iter(self)))

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from dassl.evaluation.build import EVALUATOR_REGISTRY
+from dassl.utils.errors import SettingError
 
 
 class EvaluatorBase:
@@ -32,7 +33,7 @@ class Classification(EvaluatorBase):
         super().__init__(cfg)
         self._lab2cname = lab2cname
         if cfg.TEST.PER_CLASS_RESULT and lab2cname is None:
-            raise ValueError("TEST.PER_CLASS_RESULT needs the names of the classes")
+            raise SettingError("TEST.PER_CLASS_RESULT needs the names of the classes")
         self.reset()
 
     def reset(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from dassl.utils.errors import SettingError
 from dassl.utils.registry import check_availability
 
 SCHEDULERS = ("single_step", "multi_step", "cosine")
@@ -35,7 +36,7 @@ def decay(optim_cfg) -> Callable[[int], float]:
         return lambda t: (1 + math.cos(math.pi * t / epochs)) / 2
     if optim_cfg.LR_SCHEDULER == "multi_step":
         if not isinstance(steps, tuple | list):
-            raise TypeError(f"OPTIM.STEPSIZE must be a list of epochs for multi_step, not {steps}")
+            raise SettingError(f"OPTIM.STEPSIZE must be a list of epochs for multi_step, not {steps}")
         return lambda t: gamma ** bisect.bisect_right(sorted(steps), t)
     size = steps[-1] if isinstance(steps, tuple | list) else steps
     size = size if size > 0 else epochs

@@ -2,6 +2,7 @@ import torch
 from torch import nn
 
 from dassl.optim.radam import RAdam
+from dassl.utils.errors import SettingError
 from dassl.utils.modules import unwrap
 from dassl.utils.registry import check_availability
 
@@ -34,7 +35,7 @@ def build_optimizer(model, optim_cfg, param_groups=None) -> torch.optim.Optimize
 def staged(model: nn.Module, optim_cfg) -> list[dict]:
     """NEW_LAYERS learn at LR, the other children at LR * BASE_LR_MULT."""
     if not isinstance(model, nn.Module):
-        raise TypeError("OPTIM.STAGED_LR needs a module: it tells layers apart by their names")
+        raise SettingError("OPTIM.STAGED_LR needs a module: it tells layers apart by their names")
     new = optim_cfg.NEW_LAYERS
     new = [new] if isinstance(new, str) else list(new)
     if not new:

@@ -4,6 +4,7 @@ from dassl.utils.checkpoints import (  # noqa: F401
     resume_from_checkpoint,
     save_checkpoint,
 )
+from dassl.utils.errors import BrokenImage, SettingError  # noqa: F401
 from dassl.utils.logger import Logger, setup_logger  # noqa: F401
 from dassl.utils.meters import AverageMeter, MetricMeter  # noqa: F401
 from dassl.utils.modules import (  # noqa: F401
@@ -15,7 +16,6 @@ from dassl.utils.modules import (  # noqa: F401
 from dassl.utils.registry import Registry, check_availability  # noqa: F401
 from dassl.utils.seeds import set_random_seed  # noqa: F401
 from dassl.utils.tools import (  # noqa: F401
-    ImageError,
     check_isfile,
     collect_env_info,
     download_url,

@@ -4,13 +4,17 @@ A file holds state dicts and numbers only and is read with weights_only=True.  D
 object: such foreign objects are read as empty shells, nothing of theirs is run.
 """
 
+import codecs
 import os
 import os.path as osp
 import pickle
 import shutil
+from collections.abc import Callable
 
+import numpy as np
 import torch
 
+from dassl.utils.errors import SettingError
 from dassl.utils.modules import unwrap
 from dassl.utils.tools import mkdir_if_missing
 
@@ -23,6 +27,17 @@ class Shell:
 
     def __setstate__(self, state) -> None:
         pass
+
+
+def harmless() -> dict[str, Callable]:
+    """What an old file may hold besides and is read: dictionaries, and a NumPy number as val_result (NumPy 1 and 2)."""
+    scalar = np.float64(0).__reduce__()[0]
+    found = {f"numpy.{core}.multiarray.scalar": scalar for core in ("core", "_core")}
+    for kind in (np.float16, np.float32, np.float64, np.int64):
+        kind = type(np.dtype(kind))
+        found[f"{kind.__module__}.{kind.__name__}"] = kind
+    found |= {"numpy.dtype": np.dtype, "_codecs.encode": codecs.encode}
+    return found | {"builtins.dict": dict, "collections.defaultdict": lambda *factory: {}}
 
 
 def bare(state_dict: dict) -> dict:
@@ -51,27 +66,29 @@ def save_checkpoint(
 
 
 def load_checkpoint(fpath: str) -> dict:
-    """The content of a checkpoint, on the CPU.  FileNotFoundError or ValueError name the file."""
+    """The content of a checkpoint, on the CPU.  FileNotFoundError or SettingError name the file."""
     if fpath is None or not osp.exists(fpath):
         raise FileNotFoundError(f"No checkpoint at {fpath}")
     try:
         return torch.load(fpath, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         return load_old_checkpoint(fpath)
-    except Exception as error:  # a truncated archive fails in many ways
-        raise ValueError(f"{fpath} is not a readable checkpoint: {str(error).splitlines()[0]}") from None
+    except Exception:  # a truncated archive fails in many ways
+        raise SettingError(f"{fpath} is not a checkpoint, or damaged") from None
 
 
 def load_old_checkpoint(fpath: str) -> dict:
     """One of Dassl 0.6.3: every class that is not data becomes a Shell."""
+    if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
+        raise SettingError(f"{fpath} holds more than weights: reading it needs PyTorch 2.6 or newer")
     try:
-        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(fpath)
-        with torch.serialization.safe_globals([(Shell, name) for name in foreign]):
+        known = harmless()
+        foreign = set(torch.serialization.get_unsafe_globals_in_checkpoint(fpath)) - set(known)
+        allowed = [(Shell, name) for name in foreign] + [(kind, name) for name, kind in known.items()]
+        with torch.serialization.safe_globals(allowed):
             return torch.load(fpath, map_location="cpu", weights_only=True)
-    except AttributeError:
-        raise ValueError(f"{fpath} holds more than weights: reading it needs PyTorch 2.6 or newer") from None
-    except Exception as error:
-        raise ValueError(f"{fpath} is not a readable checkpoint: {str(error).splitlines()[0]}") from None
+    except Exception:  # PyTorch's messages recommend to run foreign code
+        raise SettingError(f"{fpath} is not a checkpoint, damaged, or holds code: it is not loaded") from None
 
 
 def last_written(fdir: str) -> str:
@@ -96,7 +113,7 @@ def resume_from_checkpoint(fdir: str, model, optimizer=None, scheduler=None, fil
         if optimizer is not None and checkpoint.get("optimizer") is not None:
             optimizer.load_state_dict(checkpoint["optimizer"])
     except (RuntimeError, ValueError) as error:
-        raise ValueError(f"{path} is of a run with other settings: {' '.join(str(error).split())}") from None
+        raise SettingError(f"{path} is of a run with other settings: {' '.join(str(error).split())}") from None
     state = checkpoint.get("scheduler")
     if scheduler is not None and state is not None:
         if "successor" in state:  # 0.6.3: it counts the warm-up only

@@ -14,7 +14,7 @@ class Logger(io.TextIOBase):
         self.file = None
         if fpath:
             mkdir_if_missing(osp.dirname(fpath) or ".")
-            self.file = open(fpath, "w", encoding="utf-8")  # noqa: SIM115  lives as long as the logger
+            self.file = open(fpath, "w", buffering=1, encoding="utf-8")  # by lines: a killed run leaves its log
 
     def write(self, text: str) -> int:
         self.console.write(text)

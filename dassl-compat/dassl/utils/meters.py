@@ -21,7 +21,8 @@ class AverageMeter:
         self._val = val
         self._sum = self._sum + val * n
         self.count += n
-        self._avg = self._avg * 0.9 + val * 0.1 if self.ema else self._sum / self.count
+        if self.ema:
+            self._avg = self._avg * 0.9 + val * 0.1
 
     @property
     def val(self) -> float:
@@ -33,7 +34,7 @@ class AverageMeter:
 
     @property
     def avg(self) -> float:
-        return float(self._avg)
+        return float(self._avg) if self.ema else float(self._sum) / max(self.count, 1)
 
 
 class MetricMeter:

@@ -1,5 +1,6 @@
 from collections.abc import Callable, Iterable
 
+from dassl.utils.errors import SettingError
 from dassl.utils.tools import get_most_similar_str_to_a_from_b
 
 
@@ -29,8 +30,8 @@ class Registry:
 
 
 def check_availability(requested: str, available: Iterable[str]) -> None:
-    """Raise ValueError, with the choices and the likeliest one meant, unless `requested` is among them."""
+    """Raise SettingError, with the choices and the likeliest one meant, unless `requested` is among them."""
     available = list(available)
     if requested not in available:
         nearest = get_most_similar_str_to_a_from_b(requested, available)
-        raise ValueError(f"'{requested}' is not among {available}. Did you mean '{nearest}'?")
+        raise SettingError(f"'{requested}' is not among {available}. Did you mean '{nearest}'?")

@@ -4,12 +4,13 @@ import os
 import os.path as osp
 import platform
 import sys
-import urllib.request
 import warnings
 from importlib import metadata
 
 import torch
 from PIL import Image
+
+from dassl.utils.errors import BrokenImage
 
 
 def mkdir_if_missing(dirname: str) -> None:
@@ -48,34 +49,22 @@ def tolist_if_not(x) -> list:
     return x if isinstance(x, list) else [x]
 
 
-class ImageError(OSError):
-    """An image that cannot be read, in one line that names it.
-
-    A DataLoader raises a worker's error again with the worker's traceback as the message: its last line is kept.
-    """
-
-    def __init__(self, message: str):
-        super().__init__(message.strip().splitlines()[-1].split("ImageError: ")[-1])
-
-
 def read_image(path: str) -> Image.Image:
-    """An image as RGB; ImageError where it is missing or damaged."""
+    """An image as RGB; BrokenImage where it is missing or damaged."""
     if not osp.exists(path):
-        raise ImageError(f"No image at {path}")
+        raise BrokenImage(f"No image at {path}")
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
     except Exception as error:  # decoders fail in many ways
-        raise ImageError(f"Cannot read the image {path} ({type(error).__name__}: {error})") from None
+        raise BrokenImage(f"Cannot read the image {path} ({type(error).__name__}: {error})") from None
 
 
 def download_url(url: str, dst: str, from_gdrive: bool = False) -> None:
     """Fetch a file; Google Drive asks for a browser's session, so a file there is fetched by hand."""
     if from_gdrive:
         raise OSError(f"Files on Google Drive are not fetched here: put {url} at {dst} by hand")
-    partial = f"{dst}.part"
-    urllib.request.urlretrieve(url, partial)
-    os.replace(partial, dst)
+    torch.hub.download_url_to_file(url, dst)
 
 
 def collect_env_info() -> str:

@@ -7,6 +7,7 @@ import zipfile
 from collections import defaultdict
 from collections.abc import Iterable
 
+from dassl.utils.errors import SettingError
 from dassl.utils.tools import download_url, mkdir_if_missing
 
 
@@ -100,7 +101,7 @@ class DatasetBase:
     def is_input_domain_valid(self, input_domains) -> None:
         for domain in input_domains:
             if domain not in self.domains:
-                raise ValueError(f"'{domain}' is not among the domains {self.domains}")
+                raise SettingError(f"'{domain}' is not among the domains {self.domains}")
 
     def download_data(self, url: str, dst: str, from_gdrive: bool = True) -> None:
         """Fetch an archive to `dst` and unpack it beside."""

@@ -8,6 +8,8 @@ from torch import Tensor
 from torchvision import transforms as T
 from torchvision.transforms import InterpolationMode
 
+from dassl.utils.errors import SettingError
+
 INTERPOLATION_MODES = {
     "bilinear": InterpolationMode.BILINEAR,
     "bicubic": InterpolationMode.BICUBIC,
@@ -99,9 +101,9 @@ def build_transform(cfg, is_train: bool = True, choices=None) -> T.Compose | Non
     choices = inputs.TRANSFORMS if choices is None else choices
     for choice in choices:
         if choice not in AVAI_CHOICES:
-            raise AssertionError(f"INPUT.TRANSFORMS: '{choice}' is not among {AVAI_CHOICES}")
+            raise SettingError(f"INPUT.TRANSFORMS: '{choice}' is not among {AVAI_CHOICES}")
     if inputs.INTERPOLATION not in INTERPOLATION_MODES:
-        raise ValueError(f"INPUT.INTERPOLATION: '{inputs.INTERPOLATION}' is not among {list(INTERPOLATION_MODES)}")
+        raise SettingError(f"INPUT.INTERPOLATION: '{inputs.INTERPOLATION}' is not among {list(INTERPOLATION_MODES)}")
     mode = INTERPOLATION_MODES[inputs.INTERPOLATION]
     if is_train:
         steps = [make(inputs, mode) for name, make in ON_IMAGES.items() if name in choices]

@@ -1,0 +1,1 @@
+"""Programs that look at finished runs: a report, and the figures of a paper."""

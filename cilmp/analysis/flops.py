@@ -1,0 +1,137 @@
+"""Cost of each trainer on the ADAM setting (the paper's Figure 4): 2 classes, ViT-B/16, LLaMA3-8B's 32 x 4096 states.
+
+python -m cilmp.analysis.flops --out figures/flops
+
+Counted by torch.utils.flop_counter for one image: a forward pass with the class prompts encoded, and a training step
+(forward and backward), through the reference's full computation (literal) and the exact fast path. Weights are random.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from cilmp.analysis import charts
+from cilmp.errors import exit_on_user_error
+
+CLASSES = ("normal fundus", "fundus with age-related macular degeneration")
+TRAINERS = ("ZeroshotCLIP", "CoOp", "CoCoOp", "MaPLe", "CILMP")
+STATES = 32, 4096
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("flops"), help="name of the figure without suffix")
+    parser.add_argument("--trainers", nargs="+", default=list(TRAINERS), choices=TRAINERS)
+    parser.add_argument("--classes", nargs="+", default=list(CLASSES), help="other class names")
+    return parser.parse_args(argv)
+
+
+def vit_b16():
+    import torch
+
+    from cilmp.clip import CLIP
+    from cilmp.encoders import ImageTower, TextTower
+
+    torch.manual_seed(0)
+    clip = CLIP(ImageTower(224, 16, 768, 12, 12, 512), TextTower(512, 12, 8, 77, 512), 49408)
+    return clip.eval().requires_grad_(False)
+
+
+def build(name: str, clip, classnames: list[str]):
+    """A trainer's method on this CLIP, with the trainer's own defaults and the usual four words of context."""
+    import torch
+    from yacs.config import CfgNode
+
+    from cilmp.trainers.zsclip import DEFAULT
+    from dassl.engine import TRAINER_REGISTRY
+
+    kind = TRAINER_REGISTRY.get(name)
+    if not hasattr(kind, "method"):  # nothing is learned: sentences encoded once
+        from cilmp.trainers.zsclip import Fixed
+
+        return Fixed(clip, classnames, [DEFAULT])
+    options = CfgNode(kind.defaults | ({"CTX_INIT": "a photo of a"} if "CTX_INIT" in kind.defaults else {}))
+    knowledge = [[torch.randn(STATES) for _ in classnames]] if "REPRESENTATIONS" in kind.defaults else []
+    return kind.method(clip, classnames, options, *knowledge)
+
+
+def count(model, literal: bool, train: bool) -> int:
+    """FLOPs of one image."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model.literal = literal
+    model.train(train)
+    image, label = torch.zeros(1, 3, 224, 224), torch.zeros(1, dtype=torch.long)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    for p in trained:
+        p.requires_grad_(train)  # the counter trips over parameters that want gradients where none are taken
+    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(train):
+        if train:
+            losses, _ = model.losses(image, label)
+            sum(losses.values()).backward()
+        else:
+            model(image)
+    for p in trained:
+        p.requires_grad_(True)
+        p.grad = None
+    return counter.get_total_flops()
+
+
+def measure(trainers: Sequence[str], classnames: list[str]) -> list[dict]:
+    """One row a trainer: GFLOPs of both steps on both paths, and trained parameters."""
+    import cilmp.trainers  # noqa: F401  registers them
+
+    clip, rows = vit_b16(), []
+    for name in trainers:
+        model = build(name, clip, classnames)
+        parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        row = dict(trainer=name, parameters=parameters)
+        for literal in (True, False):
+            path = "literal" if literal else "fast"
+            row[f"forward {path}"] = count(model, literal, train=False) / 1e9
+            row[f"step {path}"] = count(model, literal, train=True) / 1e9 if parameters else None
+        rows.append(row)
+    return rows
+
+
+def draw(rows: Sequence[dict], classes: int):
+    figure, (work, size) = charts.plt().subplots(1, 2, figsize=(9.5, 3.8), width_ratios=(3, 2))
+    kinds = ("forward literal", "forward fast", "step literal", "step fast")
+    for i, kind in enumerate(kinds):
+        place = [j + (i - 1.5) * 0.2 for j in range(len(rows))]
+        look = dict(color=charts.COLOURS[i], hatch=charts.HATCHES[i], edgecolor="white", label=kind)
+        work.bar(place, [row[kind] or 0 for row in rows], 0.2, **look)
+    work.set_xticks(range(len(rows)), [row["trainer"] for row in rows], rotation=20)
+    work.set_ylabel(f"GFLOP an image ({classes} classes)")
+    work.legend(frameon=False)
+    size.bar(range(len(rows)), [row["parameters"] for row in rows], color="#999999", edgecolor="black")
+    size.set_yscale("symlog", linthresh=100)
+    size.set_xticks(range(len(rows)), [row["trainer"] for row in rows], rotation=20)
+    size.set_ylabel("trained parameters")
+    for ax in (work, size):
+        ax.grid(axis="x", visible=False)
+    figure.tight_layout()
+    return figure
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    from tabulate import tabulate
+
+    args = parse_args(argv)
+    rows = measure(args.trainers, args.classes)
+    files = charts.save(draw(rows, len(args.classes)), args.out)
+    table = args.out.with_suffix(".csv")
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    print(tabulate(rows, headers="keys", floatfmt=".2f", intfmt=",", missingval="-"))
+    print(*files, table, sep="\n")
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)

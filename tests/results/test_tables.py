@@ -1,0 +1,143 @@
+"""Tables of the golden runs: to the letter, and their numbers against numpy and scipy."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from golden import EXPECTED, GONE, RUNS, folder, tables
+from scipy import stats
+
+from cilmp import records, results, significance
+from cilmp.errors import UserError
+
+
+def accuracies(trainer, data, classes, shots=16):
+    return [json.loads((p / "result.json").read_text())["metrics"]["accuracy"]
+            for seed in (1, 2, 3) if (p := folder(trainer, data, classes, shots, seed)).exists()]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXPECTED.iterdir()))
+def test_to_the_letter(name):
+    """After a change that is meant: python tests/results/golden.py"""
+    made = tables()
+    assert made.keys() == {path.name for path in EXPECTED.iterdir()}
+    assert made[name] == (EXPECTED / name).read_text(encoding="utf-8")
+
+
+def test_numbers():
+    rows = {tuple(r[1:4]): r for r in csv.reader((EXPECTED / "base2new.csv").open()) if r}
+    for trainer in ("CoOp", "CILMP"):
+        base, new = accuracies(trainer, "KVASIR", "base"), accuracies(trainer, "KVASIR", "new")
+        _, _, _, _, mean, std, n, _ = rows["KVASIR", trainer, "new"]
+        assert float(mean) == pytest.approx(np.mean(new)) and float(std) == pytest.approx(np.std(new, ddof=1))
+        h = rows["KVASIR", trainer, "H"]
+        assert float(h[4]) == pytest.approx(stats.hmean([np.mean(base), np.mean(new)]))
+        assert float(h[5]) == pytest.approx(np.std(stats.hmean([base, new]), ddof=1))
+
+
+def test_missing_is_shown(tmp_path):
+    text = (EXPECTED / "base2new.txt").read_text()
+    assert "(2 of 3 seeds)" in text and GONE[0] in text
+    shutil.copytree(RUNS / "base2new", tmp_path / "r")
+    for path in tmp_path.rglob("CILMP/vit_b16/seed*"):
+        if "busi" in path.parts and "test_new" in path.parts:
+            shutil.rmtree(path)
+    [table] = results.base2new(results.collect(tmp_path)[0])
+    row = dict(table.rows)["BUSI", "CILMP"]
+    assert [cell.text() for cell in row[1:]] == ["missing", "missing"]
+
+
+def test_best_and_second():
+    for style, best, second in (("md", "**98.89 ± 1.92**", "<u>95.56 ± 1.92</u>"),
+                                ("latex", r"\textbf{98.89 $\pm$ 1.92}", r"\underline{95.56 $\pm$ 1.92}")):  # fmt: skip
+        [table] = results.base2new(results.where(results.collect(RUNS)[0], ["dataset=KVASIR"]))
+        assert best in table.render(style) and second in table.render(style)
+
+
+def test_runs_of_different_settings_are_not_averaged():
+    runs = results.where(results.collect(RUNS)[0], ["dataset=BUSI"])
+    with pytest.raises(UserError, match="differ in .*shots"):
+        results.pivot([r for r in runs if r["classes"] == "all"], ["trainer"], "dataset", "accuracy")
+
+
+def test_paired_tests_equal_scipy():
+    runs = results.where(results.collect(RUNS)[0], ["classes=base"])
+    over, per_image = significance.compare(runs, "CILMP", "accuracy", results.value)
+    ours = np.r_[accuracies("CILMP", "BUSI", "base"), accuracies("CILMP", "KVASIR", "base")]
+    raw = {}
+    for rival in ("CoOp", "ZeroshotCLIP"):
+        theirs = np.r_[accuracies(rival, "BUSI", "base"), accuracies(rival, "KVASIR", "base")]
+        test = stats.ttest_rel(ours, theirs)
+        interval = test.confidence_interval(0.95)
+        raw[rival] = (test.pvalue, stats.wilcoxon(ours - theirs).pvalue, interval.low, interval.high)
+    for labels, (n, mean, low, high, t, signed) in over.rows:
+        p = raw[labels[0]]
+        assert signed >= p[1]
+        assert n == 6 and (low, high) == pytest.approx(p[2:])
+        assert mean == pytest.approx((low + high) / 2)
+        order = sorted(r[0] for r in raw.values())
+        assert t == pytest.approx(max(2 * order[0], order[1]) if p[0] == order[1] else 2 * order[0])
+    row = dict(per_image.rows)["BUSI", "base", "16", "ZeroshotCLIP"]
+    assert row[0] == 30 and row[3] < row[2] < row[4]
+
+
+def test_mcnemar_is_the_binomial_of_discordant_images():
+    ours, theirs = np.zeros(40, bool), np.zeros(40, bool)
+    ours[:12], theirs[10:13] = True, True  # 10 only ours, 1 only theirs
+    assert significance.mcnemar(ours, theirs) == pytest.approx(2 * sum(stats.binom.pmf(k, 11, 0.5) for k in (0, 1)))
+    assert significance.mcnemar(ours, ours) == 1.0
+
+
+def test_bootstrap_interval_covers_at_its_rate():
+    """Of 200 samples of differences with mean 0.1, the 95 % interval holds it in about 190."""
+    rng = np.random.default_rng(0)
+    held = 0
+    for i in range(200):
+        low, high, _ = significance.bootstrap(rng.choice([-1.0, 0.0, 1.0], 80, p=[0.1, 0.7, 0.2]), seed=i)
+        held += low <= 0.1 <= high
+    assert 180 <= held <= 198
+
+
+def test_holm():
+    """Holm's own recipe, by hand: 4 x 0.01, 3 x 0.02 (raised), 2 x 0.03 (raised by the one before), 0.5."""
+    assert significance.holm([0.5, 0.01, 0.03, 0.02]) == pytest.approx([0.5, 0.04, 0.06, 0.06])
+
+
+def error(capsys, *arguments):
+    from cilmp.errors import exit_on_user_error
+
+    with pytest.raises(SystemExit) as stop:
+        exit_on_user_error(lambda: results.main([str(a) for a in arguments]))
+    assert stop.value.code == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert said[-1].startswith("error: ")
+    return said[-1]
+
+
+def test_bad_input_is_one_line(tmp_path, capsys):
+    assert "No folder" in error(capsys, tmp_path / "nowhere")
+    assert "no run has finished there" in error(capsys, tmp_path)
+    half = tmp_path / "a" / "result.json"
+    half.parent.mkdir()
+    half.write_text('{"version": 1, "trainer": "Co')
+    assert "damaged" in error(capsys, tmp_path)
+    record = json.loads((folder("CoOp", "BUSI", "base", 16, 1) / "result.json").read_text())
+    records.write(tmp_path / "b" / "result.json", record)
+    results.main([str(tmp_path)])  # the whole one is shown, the half one named
+    assert "damaged" in capsys.readouterr().err
+    records.write(tmp_path / "c" / "result.json", record | {"version": 2, "seed": 2})
+    assert "version 1" in error(capsys, tmp_path)
+    assert "Did you mean accuracy" in error(capsys, RUNS, "--metric", "acuracy", "--where", "classes=base")
+    assert "leaves no run; shots is one of" in error(capsys, RUNS, "--where", "shots=7")
+    assert "Did you mean" in error(capsys, RUNS, "--compare", "CLMP")
+
+
+def test_record_survives_a_kill_while_writing(tmp_path, monkeypatch):
+    path = records.write(tmp_path / "result.json", {"metrics": {"auroc": float("nan"), "accuracy": np.float32(50)}})
+    assert json.loads(path.read_text())["metrics"] == {"auroc": None, "accuracy": 50.0}
+    monkeypatch.setattr("os.replace", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        records.write(path, {"metrics": {}})
+    assert json.loads(path.read_text())["metrics"]["accuracy"] == 50.0
