@@ -90,7 +90,8 @@ def half(classnames: list[str], which: str, base: Sequence[str] = (), owner: str
             raise UserError(f"DATASET.BASE_CLASSES: {owner} has no class '{name}'.{nearest(name, classnames)}")
     chosen = {classnames.index(name) for name in base} or set(labels[: math.ceil(len(labels) / 2)])
     halves = {"base": sorted(chosen), "new": [label for label in labels if label not in chosen]}
-    for name, part in halves.items():
+    for name in (which,) if base else halves:  # of halves chosen by name only the one in use
+        part = halves[name]
         if len(part) < 2:
             left = f"only '{classnames[part[0]]}'" if part else "no class"
             raise UserError(

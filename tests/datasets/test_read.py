@@ -89,6 +89,14 @@ def test_halves_of_ones_own_choice(root):
     assert set(base.classnames) | set(new.classnames) == set(ODIR) and new.num_classes == 5
 
 
+def test_the_classes_that_another_set_shares(tmp_path):
+    """Trained on PNEUMONIA2, tested on the two classes of three that it knows."""
+    dataset = DATASET_REGISTRY.get("CPN_X_RAY")
+    make(tmp_path / "cpn-x-ray", "cpn-x-ray.json", "", dataset.classnames, {"train": 2, "test": 3})
+    shared = read(tmp_path, "CPN_X_RAY", SUBSAMPLE_CLASSES="base", BASE_CLASSES=["normal", "pneumonia"])
+    assert shared.classnames == ["normal", "pneumonia"] and len(shared.test) == 6
+
+
 def test_imbalanced_shots_follow_nature(tmp_path):
     rows = make(tmp_path / "odir_simple", "odir2.json", "", ("normal", "cataract"), {"train": 40, "val": 5, "test": 2})
     rows["train"] = [r for r in rows["train"] if r[1] == 0 or int(r[0].split("_")[1][:-4]) < 10]
