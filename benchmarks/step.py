@@ -30,6 +30,7 @@ from cilmp.trainers.maple import MaPLe
 
 FINDINGS = "nodule effusion carcinoma pneumonia fibrosis edema cyst polyp ulcer hemorrhage".split()
 KINDS = ["", "viral", "benign", "malignant", "acute bacterial", "chronic", "diffuse interstitial", "calcified"]
+KINDS += ["mild", "severe", "recurrent"]
 TRAINERS = {"CoOp": CoOp, "CoCoOp": CoCoOp, "MaPLe": MaPLe, "CILMP": CILMP}
 
 
@@ -45,10 +46,17 @@ def vit_b16() -> CLIP:
     return model.eval().requires_grad_(False)
 
 
-def build(name: str, clip: CLIP, classes: int) -> torch.nn.Module:
+def build(name: str, clip: CLIP, classes: int, states: tuple[int, int] = (32, 4096)) -> torch.nn.Module:
     options = CfgNode(TRAINERS[name].defaults | ({"CTX_INIT": "a photo of a"} if "Co" in name else {}))
-    states = [[torch.randn(32, 4096) for _ in range(classes)]] if name == "CILMP" else []
-    return TRAINERS[name].method(clip, classnames(classes), options, *states)
+    knowledge = [[torch.randn(states) for _ in range(classes)]] if name == "CILMP" else []
+    return TRAINERS[name].method(clip, classnames(classes), options, *knowledge)
+
+
+def facts(device: torch.device, precision: str) -> dict:
+    """What a figure depends on; for a file's name, too."""
+    where = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()}-{device.type}"
+    where = where.replace(" ", "-").replace("/", "-")
+    return dict(device=where, threads=torch.get_num_threads(), torch=torch.__version__, precision=precision)
 
 
 class ImageAlone(torch.nn.Module):
@@ -155,6 +163,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, help="folder for the JSON")
+    parser.add_argument("--name", default="", help="goes into the JSON's name, before the device")
     args = parser.parse_args()
 
     device = torch.device(args.device)
@@ -194,10 +203,9 @@ def main() -> None:
                     )
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        where = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()}-cpu"
-        facts = dict(device=where, threads=torch.get_num_threads(), torch=torch.__version__, precision=args.precision)
-        name = f"step-{where}-torch{torch.__version__}-{args.precision}.json".replace(" ", "-").replace("/", "-")
-        (args.out / name).write_text(json.dumps(facts | dict(rows=rows), indent=1) + "\n")
+        said = facts(device, args.precision)
+        name = f"step-{args.name}{said['device']}-torch{said['torch']}-{args.precision}.json"
+        (args.out / name).write_text(json.dumps(said | dict(rows=rows), indent=1) + "\n")
 
 
 if __name__ == "__main__":

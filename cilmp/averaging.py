@@ -18,15 +18,14 @@ class GaussianAverage(nn.Module):
     def __init__(self, parameters: Mapping[str, Tensor], mean: float, std: float, epochs: int):
         super().__init__()
         e = torch.arange(1, epochs + 1, dtype=torch.float64)
-        log = -0.5 * ((e - mean) / std) ** 2
-        self.register_buffer("weights", log.softmax(0), persistent=False)
+        self.weights = (-0.5 * ((e - mean) / std) ** 2).softmax(0).tolist()  # not on the device: MPS knows no float64
         for name, value in parameters.items():
             self.register_buffer(name.replace(".", "/"), torch.zeros_like(value))
 
     @torch.no_grad()
     def add(self, parameters: Mapping[str, Tensor], epoch: int) -> None:
         """Take in the values at the end of an epoch, counted from 1."""
-        weight = float(self.weights[epoch - 1])
+        weight = self.weights[epoch - 1]
         for name, value in parameters.items():
             getattr(self, name.replace(".", "/")).add_(value, alpha=weight)
 
