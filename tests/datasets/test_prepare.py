@@ -78,6 +78,17 @@ def test_grouped_keeps_patients_together(name, groups, tmp_path):
         assert row["train"] >= row["test"] > 0
 
 
+def test_identical_images_of_two_patients_join_them(tmp_path):
+    source, dataset = tmp_path / "download", DATASET_REGISTRY.get("FETAL_US")
+    source.mkdir()
+    DOWNLOADS["FETAL_US"](source)
+    for i in range(0, N, 2):
+        first = source / f"Images/Patient{i:05}_Plane0_0_of_6.png"
+        shutil.copy(first, source / f"Images/Patient{i + 1:05}_Plane0_0_of_6.png")
+    with pytest.raises(UserError, match="10 groups"):  # twelve patients are six groups now
+        prepare(dataset, str(source), str(tmp_path / "data"), "grouped")
+
+
 def test_reference_counts(tmp_path):
     """BiomedCoOp's counts, in proportion where a class has another size; its pool for BTMRI is the training folder."""
     records = [Record(f"{c}{i}.png", c) for c in ("a", "b") for i in range(10)]
