@@ -1,9 +1,12 @@
 """Every data set: its download in miniature, prepared, checked and read."""
 
 import hashlib
+import shutil
+import zipfile
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from downloads import DOWNLOADS, N, paint, table
 
@@ -75,6 +78,17 @@ def test_grouped_keeps_patients_together(name, groups, tmp_path):
         assert row["train"] >= row["test"] > 0
 
 
+def test_identical_images_of_two_patients_join_them(tmp_path):
+    source, dataset = tmp_path / "download", DATASET_REGISTRY.get("FETAL_US")
+    source.mkdir()
+    DOWNLOADS["FETAL_US"](source)
+    for i in range(0, N, 2):
+        first = source / f"Images/Patient{i:05}_Plane0_0_of_6.png"
+        shutil.copy(first, source / f"Images/Patient{i + 1:05}_Plane0_0_of_6.png")
+    with pytest.raises(UserError, match="10 groups"):  # twelve patients are six groups now
+        prepare(dataset, str(source), str(tmp_path / "data"), "grouped")
+
+
 def test_reference_counts(tmp_path):
     """BiomedCoOp's counts, in proportion where a class has another size; its pool for BTMRI is the training folder."""
     records = [Record(f"{c}{i}.png", c) for c in ("a", "b") for i in range(10)]
@@ -134,7 +148,6 @@ def test_resumes_where_it_was_killed(tmp_path, capsys):
 
 def test_npz_sizes_and_pixels(tmp_path):
     """The largest file unless a size is asked for; the exported PNG is the array."""
-    import numpy as np
     from PIL import Image
 
     DOWNLOADS["OCTMNIST"](tmp_path)
@@ -149,6 +162,33 @@ def test_npz_sizes_and_pixels(tmp_path):
                 )
     with pytest.raises(UserError, match="octmnist_64.npz"):
         prepare(dataset, str(tmp_path / "octmnist.npz"), str(tmp_path / "data"), options={"size": 64})
+
+
+def test_one_download_in_all_its_forms(tmp_path):
+    """Packed, unpacked, both side by side, and packed twice give the same members."""
+    for i in range(3):
+        paint(tmp_path / f"a/set/x/{i}.png")
+    for outer, inner in (("a/set.zip", "a/set"), ("b.zip", "a")):
+        with zipfile.ZipFile(tmp_path / outer, "w") as archive:
+            for path in sorted((tmp_path / inner).rglob("*.*")):
+                archive.write(path, path.relative_to((tmp_path / inner).parent))
+    plain = [f"set/x/{i}.png" for i in range(3)]
+    assert Tree(tmp_path / "a").images == plain, "a zip beside its own folder is not read twice"
+    shutil.rmtree(tmp_path / "a/set")
+    packed = Tree(tmp_path / "a")
+    assert packed.images == [f"set.zip/{name}" for name in plain] and packed.path(packed.images[0]) is None
+    twice = Tree(tmp_path / "b.zip")
+    assert sorted(twice.images)[-3:] == [f"a/set/x/{i}.png" for i in range(3)]
+    assert [name for name in twice.images if "set.zip" in name] == [f"a/set.zip/{name}" for name in plain]
+    with twice.open("a/set.zip/set/x/1.png") as file, twice.open("a/set/x/1.png") as same:
+        assert file.read() == same.read()
+
+
+def test_an_array_is_read_backwards_too(tmp_path):
+    images = np.arange(5 * 4 * 4, dtype=np.uint8).reshape(5, 4, 4)
+    np.savez_compressed(tmp_path / "x.npz", train_images=images)
+    stack = Tree(tmp_path / "x.npz").stack("x.npz", "train_images")
+    assert all(np.array_equal(stack[i], images[i]) for i in (3, 1, 1, 4, 0))
 
 
 def test_the_mirror_of_aptos_has_a_split(tmp_path):
