@@ -179,8 +179,12 @@ def run_one(job: Job, program: Path, environment: dict[str, str] | None = None) 
         return 0
     with contextlib.suppress(ValueError):  # Ray may run a task in a thread
         signal.signal(signal.SIGTERM, lambda number, frame: run.signal(number))
-    while (code := run.poll()) is None:
-        time.sleep(0.2)
+    try:
+        while (code := run.poll()) is None:
+            time.sleep(0.2)
+    except BaseException:  # Ray cancels a task by an exception
+        run.signal(signal.SIGTERM)
+        raise
     return code
 
 
