@@ -21,9 +21,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cilmp import records, results
+from cilmp.cluster import Ray, submit
 from cilmp.errors import UserError, exit_on_user_error
 from cilmp.jobs import PROTOCOLS, SHOTS, Job, Plan
-from cilmp.launchers import Local, Ray, forkable, submit
+from cilmp.launchers import Local, forkable
 from cilmp.schedule import Schedule
 
 TRAINERS = ("ZeroshotCLIP", "CoOp", "CoCoOp", "MaPLe", "CILMP")
