@@ -1,14 +1,18 @@
 """Low-rank interventions on frozen LLM states, and their folded twins that never leave the low rank.
 
-Axes: B images, C classes, n tokens, d width of the LLM, E joint embedding of CLIP, r rank, a rows of a projection A.
+Axes: K layers, B images, C classes, n tokens, d width of the LLM, E joint embedding of CLIP, r rank, a rows of a
+projection A.
 Sources: ReFT, Wu et al. 2024, arXiv 2404.03592 (LoReFT, NoReFT); CILMP, Du et al. 2025, arXiv 2511.12639 (conditional).
 Parameter names are those of the reference checkpoints.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class Rotation(nn.Module):
@@ -34,25 +38,36 @@ class Intervention(nn.Module):
         """s (B or 1, C, n, r), by the equation, for h (C, n, d) and f (B, E)."""
         raise NotImplementedError
 
-    def folded_shift(self, h: Tensor, f: Tensor) -> Tensor:
-        """The same s, nothing of size (B, ..., d) on the way."""
-        return self.shift(h, f)
+    @classmethod
+    def folded_shifts(cls, modules: Sequence[Intervention], h: Tensor, f: Tensor) -> Tensor:
+        """The s of K interventions on the same h, (K, B or 1, C, n, r), nothing of size (B, ..., d) on the way."""
+        return torch.stack([module.shift(h, f) for module in modules])
 
     def forward(self, h: Tensor, f: Tensor) -> Tensor:
         """h (C, n, d), f (B, E) -> h' (B, C, n, d), dropout drawn for every image."""
         moved = h + self.shift(h, f) @ self.rotation().T
         return self.dropout(moved.expand(len(f), -1, -1, -1))
 
-    def folded(self, h: Tensor, f: Tensor, A: Tensor) -> Tensor:
-        """A h' (B or 1, C, n, a) for A (a, d), dropout drawn for every (class, token) and shared by the images."""
-        s = self.folded_shift(h, f)  # (B, C, n, r)
-        R = self.rotation()
-        if not (self.training and self.dropout.p):
-            return h @ A.T + s @ (A @ R).T
-        keep = self.dropout(torch.ones_like(h))  # (C, n, d)
-        pairs = torch.einsum("ad,dr->ard", A, R).flatten(0, 1)  # (a r, d): A diag(keep) R is linear in keep
-        fold = (keep @ pairs.T).unflatten(-1, (len(A), -1))  # (C, n, a, r)
-        return (h * keep) @ A.T + torch.einsum("bcnr,cnar->bcna", s, fold)
+    @classmethod
+    def folded(cls, modules: Sequence[Intervention], h: Tensor, f: Tensor, A: Tensor) -> Tensor:
+        """A h' (K, B or 1, C, n, a) of K interventions (the layers') on the same h, A (K, a, d) -- few, large products.
+
+        Dropout is drawn for every (layer, class, token) and shared by the images.
+        """
+        s = cls.folded_shifts(modules, h, f)
+        R = torch.stack([module.rotation() for module in modules])  # (K, d, r)
+        if not (modules[0].training and modules[0].dropout.p):
+            own = torch.einsum("cnd,kad->kcna", h, A)
+            return own[:, None] + torch.einsum("kbcnr,kar->kbcna", s, A @ R)
+        keep = modules[0].dropout(h.new_ones(len(modules), h[..., 0].numel(), h.shape[-1]))  # (K, C n, d)
+        pairs = (A[:, :, None] * R.transpose(1, 2)[:, None]).flatten(
+            1, 2
+        )  # (K, a r, d): A diag(keep) R is linear in keep
+        fold = (
+            (keep @ pairs.transpose(1, 2)).unflatten(1, h.shape[:2]).unflatten(-1, (A.shape[1], -1))
+        )  # (K, C, n, a, r)
+        own = ((h.flatten(0, 1) * keep) @ A.transpose(1, 2)).unflatten(1, h.shape[:2])  # (K, C, n, a)
+        return own[:, None] + torch.einsum("kbcnr,kcnar->kbcna", s, fold)
 
 
 class Conditional(Intervention):
@@ -75,20 +90,26 @@ class Conditional(Intervention):
         both = torch.cat([h.expand(len(f), -1, -1, -1), gate * h], dim=-1)  # (B, C, n, 2 d)
         return self.learned_source(both) - h @ self.rotation()
 
-    def folded_shift(self, h: Tensor, f: Tensor) -> Tensor:
+    @classmethod
+    def folded_shifts(cls, modules: Sequence[Intervention], h: Tensor, f: Tensor) -> Tensor:
         """W2 (g * h) = (W2 diag(h) [F2 | a2]) [u ; 1] with u = F1 f + a1: an r x (r + 1) matrix a token, image-free.
 
-        Its entries are linear in h, so one product with the pairwise products of W2's rows and F2's columns gives all.
+        Its entries are linear in h, so one product with the pairwise products of W2's rows and F2's columns, of all
+        interventions, gives all.
         """
-        first, second = self.image_feature_learned_weight
-        u = first(f)  # (B, r)
-        u = torch.cat([u, torch.ones_like(u[:, :1])], dim=1)  # (B, r + 1)
-        gate = torch.cat([second.weight, second.bias[:, None]], dim=1)  # (d, r + 1)
-        W1, W2 = self.learned_source.weight.chunk(2, dim=1)  # (r, d) each
-        pairs = torch.einsum("rd,dm->rmd", W2, gate).flatten(0, 1)  # (r (r + 1), d)
-        fold = (h @ pairs.T).unflatten(-1, (len(W2), -1))  # (C, n, r, r + 1)
-        own = h @ (W1 - self.rotation().T).T + self.learned_source.bias  # (C, n, r)
-        return own + torch.einsum("cnrm,bm->bcnr", fold, u)
+        first, second = ([module.image_feature_learned_weight[i] for module in modules] for i in (0, 1))
+        u = torch.einsum("be,kre->kbr", f, torch.stack([m.weight for m in first]))
+        u = F.pad(u + torch.stack([m.bias for m in first])[:, None], (0, 1), value=1.0)  # (K, B, r + 1)
+        gate = torch.stack([torch.cat([m.weight.T, m.bias[None]]) for m in second])  # (K, r + 1, d)
+        W1, W2 = torch.stack([m.learned_source.weight for m in modules]).chunk(2, dim=2)  # (K, r, d) each
+        R = torch.stack([m.rotation().T for m in modules])  # (K, r, d)
+        pairs = (W2[:, :, None] * gate[:, None]).flatten(1, 2)  # (K, r (r + 1), d)
+        linear = torch.cat([pairs, W1 - R], dim=1)  # (K, ., d)
+        both = torch.einsum("cnd,kmd->kcnm", h, linear)
+        fold, own = both.split([pairs.shape[1], W1.shape[1]], dim=-1)
+        own = own + torch.stack([m.learned_source.bias for m in modules])[:, None, None]  # (K, C, n, r)
+        fold = fold.unflatten(-1, (W2.shape[1], -1))  # (K, C, n, r, r + 1)
+        return own[:, None] + torch.einsum("kcnrm,kbm->kbcnr", fold, u)
 
 
 class LoReFT(Intervention):
@@ -130,8 +151,9 @@ class Untouched(Intervention):
     def forward(self, h: Tensor, f: Tensor) -> Tensor:
         return h[None]
 
-    def folded(self, h: Tensor, f: Tensor, A: Tensor) -> Tensor:
-        return (h @ A.T)[None]
+    @classmethod
+    def folded(cls, modules: Sequence[Intervention], h: Tensor, f: Tensor, A: Tensor) -> Tensor:
+        return torch.einsum("cnd,kad->kcna", h, A)[:, None]
 
 
 INTERVENTIONS: dict[str, type[Intervention]] = {

@@ -1,6 +1,6 @@
 """Data sets from the original download to a checked split.
 
-python -m cilmp.datasets list    [--root DATA]
+python -m cilmp.datasets list    [NAME] [--root DATA]
 python -m cilmp.datasets prepare NAME --source DOWNLOAD --root DATA [--split official|reference|grouped]
 python -m cilmp.datasets check   NAME --root DATA [--json]
 python -m cilmp.datasets show    NAME --root DATA [--output SHEET.png]
@@ -35,7 +35,10 @@ def parse_args() -> argparse.Namespace:
         sub.add_argument("--root", default="", required=rooted, help="folder that holds the data sets")
         return sub
 
-    verb("list", "all data sets, their cards in brief and what is on disk", named=False, rooted=False)
+    add = verb(
+        "list", "all data sets and what is on disk; with a name its card", named=False, rooted=False
+    ).add_argument
+    add("name", nargs="?", default="", help="registered name: print all that is known of it")
 
     add = verb("prepare", "images and split file from an original download").add_argument
     add("--source", required=True, help="the download: a folder, a zip, or an .npz of MedMNIST; it is only read")
@@ -88,12 +91,29 @@ def list_all(root: str) -> None:
     print(tabulate(rows, headers, maxcolwidths=[None, 28, 16, None, None, 26, None]))
 
 
+def describe(dataset: type[SplitDataset]) -> str:
+    """The card."""
+    facts = [("name", dataset.__name__), ("classes", "; ".join(dataset.classnames))]
+    for layout in dataset.layouts():
+        facts.append(("on disk", f"<root>/{Path(layout.dataset_dir, layout.split).as_posix()}"))
+    for key, value in vars(dataset.card).items():
+        if key == "images":
+            value = "; ".join(f"{name} {n}" for name, n in value.items())
+        elif key == "official":
+            value = "/".join(map(str, value)) if value else "no published split"
+        facts += [(key, line) for line in value] if key == "faults" else [(key, value or "not known")]
+    return tabulate(facts, tablefmt="plain", maxcolwidths=[None, 100])
+
+
 def main() -> int:
     args = parse_args()
-    if args.verb == "list":
+    if args.verb == "list" and not args.name:
         list_all(args.root)
         return 0
     dataset = find(args.name)
+    if args.verb == "list":
+        print(describe(dataset))
+        return 0
     if args.verb == "prepare":
         from cilmp.datasets.prepare.program import prepare
 

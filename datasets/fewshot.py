@@ -15,24 +15,34 @@ from cilmp.datasets.splits import Item, Split, brief
 from cilmp.errors import UserError, nearest
 
 
-def balanced(items: list[Item], shots: int, rng: random.Random) -> list[Item]:
-    """`shots` images of each class; a class with fewer gives all it has."""
+def by_class(items: list[Item]) -> list[list[Item]]:
+    """Classes in order of appearance."""
     groups: dict[int, list[Item]] = {}
     for item in items:
         groups.setdefault(item.label, []).append(item)
+    return list(groups.values())
+
+
+def balanced(items: list[Item], shots: int, rng: random.Random) -> list[Item]:
+    """`shots` images of each class; a class with fewer gives all it has."""
     drawn = []
-    for group in groups.values():
+    for group in by_class(items):
         drawn += rng.sample(group, shots) if len(group) >= shots else group
     return drawn
 
 
 def imbalanced(items: list[Item], shots: int, rng: random.Random) -> list[Item]:
-    """`shots` times the number of classes images, drawn from all of them: classes keep their natural proportions.
+    """`shots` times the number of classes images, divided among the classes as nature does; a rare one may get none.
 
-    Silva-Rodriguez et al. 2025, "Few-shot, now for real": no balanced support set, no validation set.
+    The realistic setting of Silva-Rodriguez et al. 2025, "Few-shot, now for real": class c gives round(N p_c) images,
+    and what rounding adds is taken from the largest.
     """
-    total = shots * len({item.label for item in items})
-    return rng.sample(items, min(total, len(items)))
+    groups = by_class(items)
+    total = min(shots * len(groups), len(items))
+    sizes = [round(total * len(group) / len(items)) for group in groups]
+    while sum(sizes) > total:
+        sizes[sizes.index(max(sizes))] -= 1
+    return [item for group, size in zip(groups, sizes, strict=True) for item in rng.sample(group, size)]
 
 
 def few(split: Split, shots: int, rule: str, seed: int) -> Split:
@@ -80,7 +90,8 @@ def half(classnames: list[str], which: str, base: Sequence[str] = (), owner: str
             raise UserError(f"DATASET.BASE_CLASSES: {owner} has no class '{name}'.{nearest(name, classnames)}")
     chosen = {classnames.index(name) for name in base} or set(labels[: math.ceil(len(labels) / 2)])
     halves = {"base": sorted(chosen), "new": [label for label in labels if label not in chosen]}
-    for name, part in halves.items():
+    for name in (which,) if base else halves:  # of halves chosen by name only the one in use
+        part = halves[name]
         if len(part) < 2:
             left = f"only '{classnames[part[0]]}'" if part else "no class"
             raise UserError(

@@ -56,7 +56,7 @@ class PHANTOMS(SplitDataset):
         citation="this repository",
         licence="MIT",
         labels="the finding that was drawn",
-        official="256/64/400",
+        official=(256, 64, 400),
         faults=("synthetic: no medical meaning",),
     )
 

@@ -135,15 +135,15 @@ def test_fast_path_in_single_precision():
 @pytest.mark.parametrize("kind", sorted(INTERVENTIONS))
 def test_folded_dropout_is_the_equation_with_a_shared_mask(kind):
     torch.manual_seed(0)
-    module = INTERVENTIONS[kind](16, 6, 3, 0.4).double().train()
-    h, f, A = torch.randn(5, 2, 16).double(), torch.randn(4, 6).double(), torch.randn(3, 16).double()
+    modules = [INTERVENTIONS[kind](16, 6, 3, 0.4).double().train() for _ in range(2)]
+    h, f, A = torch.randn(5, 2, 16).double(), torch.randn(4, 6).double(), torch.randn(2, 3, 16).double()
     torch.manual_seed(1)
-    folded = module.folded(h, f, A)
+    folded = type(modules[0]).folded(modules, h, f, A)  # (K, B or 1, C, n, a)
     torch.manual_seed(1)
-    keep = module.dropout(torch.ones_like(h))
-    module.eval()
-    literal = (module(h, f) * keep) @ A.T
-    torch.testing.assert_close(folded.expand_as(literal), literal.expand(folded.shape[0] and len(literal), -1, -1, -1))
+    keeps = modules[0].dropout(torch.ones(2, 10, 16).double()).view(2, 5, 2, 16)
+    for module, keep, projection, fast in zip(modules, keeps, A, folded, strict=True):
+        slow = (module.eval()(h, f) * keep) @ projection.T  # (B or 1, C, n, a)
+        torch.testing.assert_close(fast.expand(4, -1, -1, -1), slow.expand(4, -1, -1, -1))
 
 
 def test_rotation_starts_orthogonal():

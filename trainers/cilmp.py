@@ -11,6 +11,7 @@ Axes: B images, C classes, L tokens of an LLM representation, d width of the LLM
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -45,19 +46,22 @@ class LLMTokens(nn.Module):
         self.suffix_intervention = INTERVENTIONS[kind](d, embed, r, dropout)
         self.lora_proj = LowRankProjection(d, r, width)
 
-    def forward(self, states: Tensor, ends: tuple[Tensor, Tensor], place: Tensor, f: Tensor) -> LowRank:
-        """states (C, L, d), zero at the ends; ends (C, p, d), (C, s, d); place (C, L, p + s) 0/1; f (B, E) ->
-        tokens (B or 1, C, L, .) of rank r."""
-        A = self.lora_proj.lora_A
-        low = [self.prefix_intervention.folded(ends[0], f, A), self.suffix_intervention.folded(ends[1], f, A)]
-        z = (states @ A.T)[None] + torch.einsum("clk,bckr->bclr", place, torch.cat(low, dim=2))
-        return LowRank(z, self.lora_proj.lora_B)
-
     def literal(self, states: Tensor, ends: tuple[Tensor, Tensor], place: Tensor, f: Tensor) -> Tensor:
-        """The same as (B, C, L, D), through (B, C, L, d)."""
+        """states (C, L, d), zero at the ends; ends (C, p, d), (C, s, d); place (C, L, p + s) 0/1; f (B, E) -> tokens
+        (B or 1, C, L, D), through (B, C, L, d)."""
         moved = torch.cat([self.prefix_intervention(ends[0], f), self.suffix_intervention(ends[1], f)], dim=2)
         h = states + torch.einsum("clk,bckd->bcld", place, moved)
         return h @ self.lora_proj.lora_A.T @ self.lora_proj.lora_B.T
+
+
+def folded(layers: Sequence[LLMTokens], states: Tensor, ends: tuple[Tensor, Tensor], place: Tensor, f: Tensor):
+    """The same of all layers at once, each a LowRank of rank r."""
+    A = torch.stack([layer.lora_proj.lora_A for layer in layers])  # (K, r, d)
+    sides = [layer.prefix_intervention for layer in layers], [layer.suffix_intervention for layer in layers]
+    low = [type(side[0]).folded(side, h, f, A) for side, h in zip(sides, ends, strict=True)]
+    z = torch.einsum("cld,krd->kclr", states, A)[:, None]  # (K, 1, C, L, r)
+    z = z + torch.einsum("clj,kbcjr->kbclr", place, torch.cat(low, dim=3))
+    return [LowRank(tokens, layer.lora_proj.lora_B) for tokens, layer in zip(z, layers, strict=True)]
 
 
 class LLMPrompts(Prompted):
@@ -120,7 +124,9 @@ class LLMPrompts(Prompted):
     def text(self, f: Tensor) -> Tensor:
         dtype, ctx, said = self.clip.dtype, self.prompts.place("ctx"), self.prompts.place("llm")
         know = self.states, (self.head, self.tail), self.place, f
-        tokens = [layer.literal(*know).to(dtype) if self.literal else layer(*know) for layer in self.layers]
+        tokens = (
+            [layer.literal(*know).to(dtype) for layer in self.layers] if self.literal else folded(self.layers, *know)
+        )
         deep = [{}] + [{ctx: lead(c.to(dtype)), said: t} for c, t in zip(self.ctx[1:], tokens[1:], strict=True)]
         return self.encode_text(self.prompts(self.ctx[0].to(dtype), tokens[0]), self.prompts.eot, deep)
 

@@ -113,21 +113,19 @@ def extraction(args: argparse.Namespace) -> None:
     if args.load_in_4bit and args.load_in_8bit:
         raise UserError("Choose one of --load-in-4bit and --load-in-8bit.")
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"No GPU for --device {device}: use --device cpu.")
     dtype = args.dtype
     if dtype == "auto":
         gpu = device.startswith("cuda")
         dtype = "float32" if not gpu else "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"No GPU for --device {device}: use --device cpu.")
     source = locate(args.model)
     questions = args.question or [QUESTION]
 
-    jobs = []
     if args.all:
         folder = Path(args.out or "representations")
-        jobs = [
-            (classes.of(name, args.root), folder / f"{name.lower()}.safetensors") for name in classes.declarations()
-        ]
+        named = [name for name, kind in classes.declarations().items() if kind.classnames]
+        jobs = [(classes.of(name, args.root), folder / f"{name.lower()}.safetensors") for name in named]
     else:
         dataset = classes.dataset_of(args.dataset_config_file) if args.dataset_config_file else ""
         if not dataset and not args.classes:

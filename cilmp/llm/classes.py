@@ -81,12 +81,8 @@ def facts(kind: type | None) -> tuple[str, str]:
     return getattr(card, "modality", ""), getattr(card, "organ", "")
 
 
-def of_config(path: str, root: str = "") -> Classes:
-    """Of a data set's yaml."""
-    return of(dataset_of(path), root)
-
-
 def dataset_of(path: str) -> str:
+    """DATASET.NAME of a data set's yaml."""
     import yaml
 
     if not Path(path).is_file():

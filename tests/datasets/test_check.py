@@ -112,7 +112,10 @@ def test_identical_images_of_two_classes_are_told(root):
     assert check(KNEE, str(root))["two_labels"] == [[first.path, last.path]]
 
 
-def test_pairs_are_those_of_a_plain_loop(tmp_path):
+@pytest.mark.parametrize("numpy", [1, 2])
+def test_pairs_are_those_of_a_plain_loop(tmp_path, numpy, monkeypatch):
+    if numpy == 1:
+        monkeypatch.delattr("numpy.bitwise_count", raising=False)
     for i in range(30):
         paint(tmp_path / f"{i}.png", seed=i // 2, side=32 + 8 * (i % 2))
     prints = [fingerprint(str(tmp_path / f"{i}.png")) for i in range(30)]

@@ -208,3 +208,5 @@ def test_slips_are_one_line(words, message, tmp_path, monkeypatch, run):
 def test_list_names_all(run):
     out = run("list")
     assert all(name in out for name in SETS)
+    card = run("list", "BUSI")
+    assert "104863" in card and "busi/busi.json" in card and "BUSI/split_BUSI.json" in card and "235 duplicated" in card

@@ -40,7 +40,7 @@ def test_palette_and_alpha(tmp_path):
     colours = np.zeros((4, 4, 4), np.uint8)
     colours[:2] = (200, 100, 50, 255)
     colours[2:] = (255, 255, 255, 0)  # a colour nobody sees
-    Image.fromarray(colours, "RGBA").save(tmp_path / "alpha.png")
+    Image.fromarray(colours).save(tmp_path / "alpha.png")
     assert rgb(tmp_path / "alpha.png")[0, 0].tolist() == [200, 100, 50]
     assert rgb(tmp_path / "alpha.png")[3, 3].tolist() == [0, 0, 0]
     Image.fromarray(colours[..., :3]).quantize(2).save(tmp_path / "palette.png")

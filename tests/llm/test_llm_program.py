@@ -58,16 +58,16 @@ def test_all_data_sets_and_again(program, cards, make_llm, capsys, tmp_path, mon
 
 def test_classes_of_a_data_set(program, cards, tmp_path):
     Path("brains.yaml").write_text("DATASET:\n  NAME: BRAINS\n")
-    assert classes.of_config("brains.yaml").names == ["cyst", "normal"]
+    assert classes.of(classes.dataset_of("brains.yaml")).names == ["cyst", "normal"]
     (tmp_path / "data" / "brains").mkdir(parents=True)
     split = {"train": [["a.png", 1, "Normal"], ["b.png", 0, "Cyst"]], "test": [["c.png", 0, "Cyst"]]}
     (tmp_path / "data" / "brains" / "split.json").write_text(json.dumps(split))
-    assert classes.of_config("brains.yaml", "data").names == ["Cyst", "Normal"]
+    assert classes.of("BRAINS", "data").names == ["Cyst", "Normal"]
     with pytest.raises(UserError, match="Unknown data set 'BRAIN'.*Did you mean BRAINS"):
         classes.of("BRAIN")
     assert classes.of("BRAINS").fill("{classname} {modality} {organ}", "a_b") == "a b image brain"
     with pytest.raises(UserError, match="No config file at nowhere.yaml"):
-        classes.of_config("nowhere.yaml")
+        classes.dataset_of("nowhere.yaml")
     for words, reason in (
         (["--classes", "a"], "No LLM given"),
         (["--model", "."], "Whose representations"),
@@ -153,8 +153,13 @@ def test_a_real_llm_from_a_gguf_file(program, monkeypatch):
     assert error.max() < 5e-3
 
 
-def test_every_declared_data_set_has_distinct_classes():
+def test_every_declared_data_set_has_distinct_classes_and_a_card():
     found = classes.declarations()
     assert "BUSI" in found
-    for name in found:
-        assert classes.of(name).names
+    for name, kind in found.items():
+        if kind.classnames:
+            listed = classes.of(name)
+            assert listed.fill("{classname} {modality} {organ}", listed.names[0])
+        else:
+            with pytest.raises(UserError, match="give its folder as --root"):
+                classes.of(name)
