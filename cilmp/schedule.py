@@ -46,7 +46,8 @@ class Schedule:
 
     def run(self) -> int:
         """-> 0, or the number of the signal that stopped it."""
-        before = {n: signal.signal(n, self.on_signal) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        before = {number: signal.signal(number, self.on_signal) for number in numbers}
         try:
             while (self.todo or self.running) and not self.stop:
                 moved = self.reap()

@@ -21,9 +21,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cilmp import records, results
+from cilmp.cluster import Ray, submit
 from cilmp.errors import UserError, exit_on_user_error
 from cilmp.jobs import PROTOCOLS, SHOTS, Job, Plan
-from cilmp.launchers import Local, Ray, forkable, submit
+from cilmp.launchers import Local, forkable
 from cilmp.schedule import Schedule
 
 TRAINERS = ("ZeroshotCLIP", "CoOp", "CoCoOp", "MaPLe", "CILMP")
@@ -91,49 +92,55 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     plan.check(args.protocol)
     jobs = PROTOCOLS[args.protocol](plan)
-    gpus = words(args.gpus) if args.gpus is not None else visible_gpus()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    small = all(plan.config_of(data) == "tiny" for data in plan.datasets)  # too small to gain from a second core
-    slots = args.jobs or (len(gpus) if gpus else cores if small else max(1, cores // 2))
-    threads = max(1, cores // slots)
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(threads)
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # its threads would start with the import, before the fork
-
-    preload(program, jobs)
+    gpus, slots, threads = share(args, plan)
+    preload(program, jobs, threads)
     states = {job: job.state() for job in jobs}
     if args.dry_run:
-        for job in jobs:
-            print(f"# {states[job][0]}{f' ({states[job][1]})' if states[job][1] else ''}\n{job.command(program)}")
+        for job, (state, why) in states.items():
+            print(f"# {state}{f' ({why})' if why else ''}\n{job.command(program)}")
         return 0
-    for job, (state, why) in states.items():
-        if state == "differs":
-            print(f"note: {job.folder} was run with other options ({why}); it is used as it is. Delete it to redo it.")
-    todo = [job for job in jobs if states[job][0] in ("missing", "broken")]
-    count = {state: sum(s == state for s, _ in states.values()) for state in ("done", "differs", "broken", "missing")}
-    print(f"{args.protocol}: {len(jobs)} runs, {count['done'] + count['differs']} finished, {count['broken']} broken, "
-          f"{count['missing']} to do")  # fmt: skip
-    failed: dict[Job, str] = {}
+
+    todo = announce(args.protocol, states)
     if todo and args.launcher == "slurm":
         folder = plan.output / "slurm" / time.strftime("%Y%m%d-%H%M%S")
         ids = submit(todo, program, folder, args.sbatch.split())
         print(f"Submitted as {', '.join(ids)} ({folder}); once squeue is empty, the same command prints the table.")
         return 0
+    failed: dict[Job, str] = {}
     if todo:
         if args.launcher == "ray":
             launcher = Ray(program, args.jobs, bool(gpus))
         else:
-            where = [gpus[i % len(gpus)] if gpus else "" for i in range(slots)]
-            launcher = Local(program, where, threads, fork=not args.no_fork and forkable())
+            places = [gpus[i % len(gpus)] if gpus else "" for i in range(slots)]
+            launcher = Local(program, places, threads, fork=not args.no_fork and forkable())
         schedule = Schedule(jobs, todo, launcher)
-        stopped = schedule.run()
-        failed = schedule.failed
-        if stopped:
+        if stopped := schedule.run():
             left = len(todo) - len(schedule.finished)
             print(f"Stopped. {left} runs are left; the same command goes on.", file=sys.stderr)
             return 128 + stopped
+        failed = schedule.failed
     report(jobs, args.protocol, failed)
     return 1 if failed else 0
+
+
+def share(args: argparse.Namespace, plan: Plan) -> tuple[list[str], int, int]:
+    """(GPUs, runs at once, threads of each)."""
+    gpus = words(args.gpus) if args.gpus is not None else visible_gpus()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    small = all(plan.config_of(data) == "tiny" for data in plan.datasets)  # loses more to a second thread than it gains
+    slots = args.jobs or (len(gpus) if gpus else cores if small else max(1, cores // 2))
+    return gpus, slots, max(1, cores // slots)
+
+
+def announce(protocol: str, states: dict[Job, tuple[str, str]]) -> list[Job]:
+    """Say what was found -> what there is to do."""
+    for job, (state, why) in states.items():
+        if state == "differs":
+            print(f"note: {job.folder} was run with other options ({why}); it is used as it is. Delete it to redo it.")
+    todo = [job for job, (state, _) in states.items() if state in ("missing", "broken")]
+    broken = sum(state == "broken" for state, _ in states.values())
+    print(f"{protocol}: {len(states)} runs, {len(states) - len(todo)} finished, {broken} broken, {len(todo)} to do")
+    return todo
 
 
 def visible_gpus() -> list[str]:
@@ -146,8 +153,10 @@ def visible_gpus() -> list[str]:
     return [str(i) for i, line in enumerate(row for row in listed.splitlines() if row.startswith("GPU "))]
 
 
-def preload(program: Path, jobs: Sequence[Job]) -> None:
+def preload(program: Path, jobs: Sequence[Job], threads: int) -> None:
     """Import what the program imports, and let it read every job's config: a slip shows before anything starts."""
+    # read when the libraries are loaded; OpenBLAS would start its threads then, before the fork
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"}
     names = runpy.run_path(str(program), run_name="preload")
     if not {"parse_args", "build_cfg"} <= set(names):  # another program: its options stay unknown
         return

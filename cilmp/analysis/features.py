@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +39,8 @@ def image_features(trainer, cfg, paths: Sequence[str], batch_size: int = 64):
     from cilmp.predict import Images
     from dassl.data.transforms import build_transform
 
-    images = Images(paths, build_transform(cfg, is_train=False))
+    with contextlib.redirect_stdout(sys.stderr):  # the engine talks
+        images = Images(paths, build_transform(cfg, is_train=False))
     features = []
     starts = range(0, len(paths), batch_size)
     with torch.no_grad(), trainer.autocast():

@@ -4,7 +4,6 @@ import contextlib
 import csv
 import io
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -13,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from cilmp import metrics, predict, results, sweep
 from cilmp.analysis import report, similarity, tsne
@@ -31,17 +29,6 @@ def call(main, *arguments, code=0):
         exit_on_user_error(lambda: main([str(a) for a in arguments]))
     assert (stop.value.code or 0) == code, err.getvalue()
     return out.getvalue(), err.getvalue()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_core():
-    before = torch.get_num_threads(), dict(os.environ)
-    torch.set_num_threads(1)
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    yield
-    torch.set_num_threads(before[0])
-    os.environ.clear()
-    os.environ.update(before[1])
 
 
 @pytest.fixture(scope="module")

@@ -144,6 +144,21 @@ def test_protocols(place):
     assert len(jobs.few_shot(plan(place, shots=[1, 2, 4, 8, 16], seeds=[1, 2, 3]))) == 30
 
 
+def test_cross_dataset_table(place):
+    line = command("cross_dataset", "--seeds", 1, 2, "--cfg", "tiny")
+    line[4:4] = ["busi", "kvasir", "phantoms"]
+    run = subprocess.run(line, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    runs = results.where(results.collect("out")[0], ["seed=1"])
+    got = {(r["trainer"], r["dataset"]): r["metrics"]["accuracy"] for r in runs}
+    [table] = results.cross(runs)
+    assert list(table.columns) == ["BUSI (source)", "KVASIR", "PHANTOMS", "average of targets"]
+    row = dict(table.rows)[("CoOp",)]
+    expected = [got["CoOp", name] for name in ("BUSI", "KVASIR", "PHANTOMS")]
+    assert [cell.mean for cell in row] == pytest.approx([*expected, sum(expected[1:]) / 2])
+    assert len(table.rows) == 3 and "trained on BUSI" in run.stdout
+
+
 def test_a_run_with_other_options_is_said(place):
     [job] = jobs.few_shot(plan(place, datasets=["busi"]))
     record = dict(job.fields, version=1, metrics={"accuracy": 1.0}, options={"OPTIM.LR": 0.1, "OUTPUT_DIR": "x"})
@@ -199,6 +214,25 @@ def test_slurm_array(place, monkeypatch):
         and "CILMP" in again.stdout
         and len((place / "calls").read_text().splitlines()) == 2
     )
+
+
+@pytest.mark.skipif(
+    subprocess.run("timeout 5 sinfo -h -t idle,mix 2>/dev/null | grep -q .", shell=True).returncode != 0,
+    reason="no SLURM here",
+)
+def test_real_slurm(place):
+    assert sweep("base2new", "--seeds", 1, "--launcher", "slurm", trainers=["CoOp"]).returncode == 0
+    started = time.time()
+    while len(list(place.rglob("result.json"))) < 2 and time.time() < started + 60:
+        time.sleep(0.3)
+    run = sweep("base2new", "--seeds", 1, "--launcher", "slurm", trainers=["CoOp"])
+    assert "2 finished" in run.stdout, [path.read_text() for path in place.rglob("slurm/*/*.txt")]
+
+
+def test_real_ray(place):
+    pytest.importorskip("ray")
+    run = sweep("base2new", "--seeds", 1, "--launcher", "ray", trainers=["CoOp"])
+    assert run.returncode == 0 and "[2/2] 0 failed" in run.stderr
 
 
 def test_slurm_without_sbatch_is_one_line(place, monkeypatch):
