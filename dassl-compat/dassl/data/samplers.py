@@ -96,5 +96,5 @@ def build_sampler(sampler_type: str, cfg=None, data_source=None, batch_size=32, 
         "SeqDomainSampler": lambda: SeqDomainSampler(data_source, batch_size),
         "RandomClassSampler": lambda: RandomClassSampler(data_source, batch_size, n_ins),
     }
-    check_availability(sampler_type, makers)
+    check_availability(sampler_type, makers, "SAMPLER")
     return makers[sampler_type]()

@@ -16,7 +16,7 @@ from dassl.evaluation import build_evaluator
 from dassl.modeling import build_backbone, build_head
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import AverageMeter, MetricMeter, count_num_param, load_checkpoint, load_pretrained_weights
-from dassl.utils.errors import SettingError
+from dassl.utils.registry import check_availability
 
 
 class SimpleNet(nn.Module):
@@ -166,8 +166,7 @@ class TrainerXU(SimpleTrainer):
     def run_epoch(self) -> None:
         lengths = {"train_x": len(self.train_loader_x), "train_u": len(self.train_loader_u)}
         lengths["smaller_one"] = min(lengths.values())
-        if self.cfg.TRAIN.COUNT_ITER not in lengths:
-            raise SettingError(f"TRAIN.COUNT_ITER: '{self.cfg.TRAIN.COUNT_ITER}' is not among {list(lengths)}")
+        check_availability(self.cfg.TRAIN.COUNT_ITER, lengths, "TRAIN.COUNT_ITER")
         self.run_batches(
             zip(endless(self.train_loader_x), endless(self.train_loader_u), strict=False),
             lengths[self.cfg.TRAIN.COUNT_ITER],

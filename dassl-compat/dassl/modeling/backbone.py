@@ -52,7 +52,7 @@ for _name in TORCHVISION:
 
 
 def build_backbone(name: str, verbose: bool = True, **kwargs) -> Backbone:
-    check_availability(name, BACKBONE_REGISTRY.registered_names())
+    check_availability(name, BACKBONE_REGISTRY.registered_names(), "MODEL.BACKBONE.NAME")
     if verbose:
         print(f"Backbone: {name}")
     return BACKBONE_REGISTRY.get(name)(**kwargs)

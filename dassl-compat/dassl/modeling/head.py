@@ -13,7 +13,7 @@ class MLP(nn.Sequential):
         self, in_features: int, hidden_layers, activation: str = "relu", bn: bool = True, dropout: float = 0.0
     ):
         widths = [in_features, *([hidden_layers] if isinstance(hidden_layers, int) else hidden_layers)]
-        check_availability(activation, ACTIVATIONS)
+        check_availability(activation, ACTIVATIONS, "MODEL.HEAD.ACTIVATION")
         layers = []
         for width, following in zip(widths, widths[1:], strict=False):
             layers += [nn.Linear(width, following), *([nn.BatchNorm1d(following)] if bn else [])]
@@ -28,7 +28,7 @@ def mlp(**kwargs) -> MLP:
 
 
 def build_head(name: str, verbose: bool = True, **kwargs) -> nn.Module:
-    check_availability(name, HEAD_REGISTRY.registered_names())
+    check_availability(name, HEAD_REGISTRY.registered_names(), "MODEL.HEAD.NAME")
     if verbose:
         print(f"Head: {name}")
     return HEAD_REGISTRY.get(name)(**kwargs)

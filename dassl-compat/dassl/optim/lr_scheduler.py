@@ -48,10 +48,10 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg) -> EpochLR:
 
     The schedule starts behind the warm-up; with WARMUP_RECOUNT False it has used up the warm-up's epochs as well.
     """
-    check_availability(optim_cfg.LR_SCHEDULER, SCHEDULERS)
+    check_availability(optim_cfg.LR_SCHEDULER, SCHEDULERS, "OPTIM.LR_SCHEDULER")
     warm = max(optim_cfg.WARMUP_EPOCH, 0)
     if warm:
-        check_availability(optim_cfg.WARMUP_TYPE, WARMUPS)
+        check_availability(optim_cfg.WARMUP_TYPE, WARMUPS, "OPTIM.WARMUP_TYPE")
     factor = decay(optim_cfg)
     used = 0 if optim_cfg.WARMUP_RECOUNT else warm
 

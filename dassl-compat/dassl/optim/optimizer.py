@@ -11,7 +11,7 @@ NAMES = ("adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw")
 
 def build_optimizer(model, optim_cfg, param_groups=None) -> torch.optim.Optimizer:
     """For a module (all its parameters, or staged learning rates), or for parameters or groups as they are."""
-    check_availability(optim_cfg.NAME, NAMES)
+    check_availability(optim_cfg.NAME, NAMES, "OPTIM.NAME")
     if param_groups is None:
         if optim_cfg.STAGED_LR:
             param_groups = staged(model, optim_cfg)

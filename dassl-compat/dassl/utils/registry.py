@@ -29,9 +29,13 @@ class Registry:
         return list(self._objects)
 
 
-def check_availability(requested: str, available: Iterable[str]) -> None:
-    """Raise SettingError, with the choices and the likeliest one meant, unless `requested` is among them."""
+def check_availability(requested: str, available: Iterable[str], option: str = "") -> None:
+    """Raise SettingError, with the choices and the likeliest one meant, unless `requested` is among them.
+
+    option: the key of the configuration that asked.
+    """
     available = list(available)
     if requested not in available:
         nearest = get_most_similar_str_to_a_from_b(requested, available)
-        raise SettingError(f"'{requested}' is not among {available}. Did you mean '{nearest}'?")
+        where = f"{option}: " if option else ""
+        raise SettingError(f"{where}'{requested}' is not among {available}. Did you mean '{nearest}'?")

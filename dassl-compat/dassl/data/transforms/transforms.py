@@ -8,7 +8,7 @@ from torch import Tensor
 from torchvision import transforms as T
 from torchvision.transforms import InterpolationMode
 
-from dassl.utils.errors import SettingError
+from dassl.utils.registry import check_availability
 
 INTERPOLATION_MODES = {
     "bilinear": InterpolationMode.BILINEAR,
@@ -100,10 +100,8 @@ def build_transform(cfg, is_train: bool = True, choices=None) -> T.Compose | Non
         return None
     choices = inputs.TRANSFORMS if choices is None else choices
     for choice in choices:
-        if choice not in AVAI_CHOICES:
-            raise SettingError(f"INPUT.TRANSFORMS: '{choice}' is not among {AVAI_CHOICES}")
-    if inputs.INTERPOLATION not in INTERPOLATION_MODES:
-        raise SettingError(f"INPUT.INTERPOLATION: '{inputs.INTERPOLATION}' is not among {list(INTERPOLATION_MODES)}")
+        check_availability(choice, AVAI_CHOICES, "INPUT.TRANSFORMS")
+    check_availability(inputs.INTERPOLATION, INTERPOLATION_MODES, "INPUT.INTERPOLATION")
     mode = INTERPOLATION_MODES[inputs.INTERPOLATION]
     if is_train:
         steps = [make(inputs, mode) for name, make in ON_IMAGES.items() if name in choices]
