@@ -20,13 +20,16 @@ import cilmp.datasets  # noqa: E402, F401  registers the data sets
 import cilmp.trainers  # noqa: E402, F401  registers the trainers
 import dassl.utils  # noqa: E402
 from cilmp import records  # noqa: E402
+from cilmp.datasets.reading import Images  # noqa: E402
 from cilmp.errors import UserError, exit_on_user_error  # noqa: E402
 from cilmp.trainers import parallel  # noqa: E402
+from cilmp.trainers.base import PromptTrainer  # noqa: E402
 from cilmp.trainers.config import build_cfg  # noqa: E402
 from cilmp.trainers.report import describe, save_predictions  # noqa: E402
 from dassl.engine import build_trainer  # noqa: E402
 from dassl.utils import collect_env_info, set_random_seed, setup_logger  # noqa: E402
 
+PromptTrainer.reader = Images
 # the user's mistakes as dassl-compat names them; the original Dassl has no such classes
 MISTAKES = tuple(getattr(dassl.utils, name) for name in ("SettingError", "BrokenImage") if hasattr(dassl.utils, name))
 

@@ -19,6 +19,7 @@ from cilmp import literal
 from cilmp.clip import CLIP, load_clip
 from cilmp.errors import UserError
 from cilmp.trainers import parallel
+from dassl.data import DataManager
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -116,6 +117,14 @@ class PromptTrainer(TrainerX):
     folder = "prompt_learner"  # the registered name, which is the checkpoint's folder: as the reference trainers'
     defaults: dict = {}  # this trainer's block of cfg.TRAINER
     vit_only = False
+    reader = None  # DataManager's dataset_wrapper: how an item becomes an image; None is Dassl's own
+
+    def build_data_loader(self) -> None:
+        self.dm = dm = DataManager(self.cfg, dataset_wrapper=self.reader)
+        self.train_loader_x, self.train_loader_u = dm.train_loader_x, dm.train_loader_u
+        self.val_loader, self.test_loader = dm.val_loader, dm.test_loader
+        self.num_classes, self.num_source_domains = dm.num_classes, dm.num_source_domains
+        self.lab2cname = dm.lab2cname
 
     def build_model(self) -> None:
         self.seconds: dict[str, float] = {}

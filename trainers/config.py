@@ -29,6 +29,7 @@ def default_cfg() -> CfgNode:
     cfg.DATASET.SPLIT_FILE = ""  # another split than the data set's own
     cfg.DATASET.FEWSHOT = "balanced"  # or imbalanced: natural proportions, no validation set
     cfg.DATASET.BASE_CLASSES = []  # class names of the base half; empty: the first half
+    cfg.DATASET.CACHE_MB = 0  # memory for decoded few-shot training images; 0: read from disk
     cfg.MODEL.BACKBONE.PATH = ""  # a local file of weights
     cfg.TEST.EVALUATOR = "Medical"
     cfg.TEST.SAVE_PREDICTIONS = False

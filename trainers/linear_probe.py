@@ -49,6 +49,7 @@ class LinearProbe(PromptTrainer):
             batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE,
             tfm=build_transform(self.cfg, is_train=False),
             is_train=False,
+            dataset_wrapper=self.reader,
         )
         self.set_model_mode("eval")
         pairs = [(self.model.image(b["img"].to(self.device)).float().cpu(), b["label"]) for b in loader]
