@@ -39,6 +39,7 @@ setup(
         "gguf": ["gguf", "accelerate"],
         "data": ["imagehash", "openpyxl"],  # python -m cilmp.datasets: duplicates, Excel sheets
         "dicom": ["pydicom>=3"],
+        "ray": ["ray"],  # LAUNCHER=ray
         "test": ["pytest", "hypothesis", "ruff", "gguf", "accelerate", "imagehash", "openpyxl", "pydicom>=3"],
     },
 )

@@ -1,6 +1,7 @@
 """The one exception a user may see: a mistake they can mend, told in one line."""
 
 import difflib
+import os
 import sys
 from collections.abc import Callable, Iterable
 
@@ -22,6 +23,9 @@ def exit_on_user_error(program: Callable[[], int | None]) -> None:
     """Run a program's main; a UserError becomes one line on stderr and exit code 2."""
     try:
         sys.exit(program())
+    except BrokenPipeError:  # `... | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

@@ -9,6 +9,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 
 @DATASET_REGISTRY.register()
 class APTOS(SplitDataset):
+    graded = True
     dataset_dir, split, images = "aptos2019", "aptos2019.json", ""
     classnames = (
         "no diabetic retinopathy",

@@ -42,6 +42,7 @@ class SplitDataset(DatasetBase):
     classnames: tuple[str, ...] | list[str] = ()
     also: tuple[Layout, ...] = ()  # other layouts that go by the same registered name
     card: Card | None = None
+    graded = False  # classes in order of severity: quadratic kappa is reported
     # for `prepare` and `check`:
     group_pattern = ""  # finds in a path what must stay in one split: a patient, a slide
     similar = False  # group similar images too, because the pattern does not identify all

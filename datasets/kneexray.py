@@ -9,6 +9,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 
 @DATASET_REGISTRY.register()
 class KneeXray(SplitDataset):
+    graded = True
     dataset_dir, split, images = "KneeXray", "split_KneeXray.json", "KneeXray"
     classnames = (
         "healthy knee",
