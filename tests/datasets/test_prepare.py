@@ -21,7 +21,8 @@ from cilmp.errors import UserError
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 
-SETS = sorted(set(DATASET_REGISTRY.registered_names()) - {"FOLDER", "PHANTOMS"})
+OURS = {n for n in DATASET_REGISTRY.registered_names() if DATASET_REGISTRY.get(n).__module__.startswith("cilmp.")}
+SETS = sorted(OURS - {"FOLDER", "PHANTOMS"})
 PUBLISHED = (
     "BLOODMNIST BTMRI CHAOYANG Derm7pt DERMAMNIST DermaMNIST FETAL_US ISIC KneeXray OCTMNIST PNEUMONIA2 PNEUMONIA3"
 )

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Does the knowledge help, and the intervention?  CILMP base to new with each intervention, on an LLM's representations
-# and on random ones of the same statistics:  scripts/cilmp/knowledge.sh [DATASET]   Environment as in compare.sh, and
+# and on random ones of the same statistics:  scripts/knowledge.sh [DATASET]   Environment as in compare.sh, and
 # REPRESENTATIONS=file (default: those shipped for the embedded data set).
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/.."
 dataset=${1:-phantoms}
 llm=${REPRESENTATIONS:-cilmp/assets/representations/$dataset.safetensors}
 output=${OUTPUT:-output}/knowledge
