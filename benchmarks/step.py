@@ -21,8 +21,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from yacs.config import CfgNode
 
+from cilmp.analysis.flops import plain_attention, vit_b16
 from cilmp.clip import CLIP
-from cilmp.encoders import ImageTower, TextTower
 from cilmp.trainers.cilmp import CILMP
 from cilmp.trainers.cocoop import CoCoOp
 from cilmp.trainers.coop import CoOp
@@ -38,12 +38,6 @@ def classnames(n: int) -> list[str]:
     """Names of one to several tokens."""
     names = [f"{kind} {finding}".strip() for kind in KINDS for finding in FINDINGS]
     return [names[i % len(names)] + (f" grade {i // len(names) + 1}" if i >= len(names) else "") for i in range(n)]
-
-
-def vit_b16() -> CLIP:
-    torch.manual_seed(0)
-    model = CLIP(ImageTower(224, 16, 768, 12, 12, 512), TextTower(512, 12, 8, 77, 512), 49408)
-    return model.eval().requires_grad_(False)
 
 
 def build(name: str, clip: CLIP, classes: int, states: tuple[int, int] = (32, 4096)) -> torch.nn.Module:
@@ -126,7 +120,7 @@ def flops(step, model, train: bool) -> int:
     trained = [p for p in model.parameters() if p.requires_grad]
     for p in trained:
         p.requires_grad_(train)  # the counter's hooks trip over parameters that want gradients under no_grad
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter, plain_attention():
         step()
     for p in trained:
         p.requires_grad_(True)

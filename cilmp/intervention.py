@@ -60,12 +60,10 @@ class Intervention(nn.Module):
             own = torch.einsum("cnd,kad->kcna", h, A)
             return own[:, None] + torch.einsum("kbcnr,kar->kbcna", s, A @ R)
         keep = modules[0].dropout(h.new_ones(len(modules), h[..., 0].numel(), h.shape[-1]))  # (K, C n, d)
-        pairs = (A[:, :, None] * R.transpose(1, 2)[:, None]).flatten(
-            1, 2
-        )  # (K, a r, d): A diag(keep) R is linear in keep
-        fold = (
-            (keep @ pairs.transpose(1, 2)).unflatten(1, h.shape[:2]).unflatten(-1, (A.shape[1], -1))
-        )  # (K, C, n, a, r)
+        # A diag(keep) R is linear in keep
+        pairs = (A[:, :, None] * R.transpose(1, 2)[:, None]).flatten(1, 2)  # (K, a r, d)
+        fold = (keep @ pairs.transpose(1, 2)).unflatten(-1, (A.shape[1], -1))
+        fold = fold.unflatten(1, h.shape[:2])  # (K, C, n, a, r)
         own = ((h.flatten(0, 1) * keep) @ A.transpose(1, 2)).unflatten(1, h.shape[:2])  # (K, C, n, a)
         return own[:, None] + torch.einsum("kbcnr,kcnar->kbcna", s, fold)
 
