@@ -172,13 +172,18 @@ def main() -> None:
         image = torch.randn(batch, 3, 224, 224, device=device)
         for classes in args.classes:
             models = {("image alone", "fast"): ImageAlone(clip).to(device)}
+            lengths = [len(ids) - 1 for ids in clip.tokenize([f"{name}." for name in classnames(classes)], cut=False)]
+            tokens = sum(lengths) / classes  # of a name, its full stop and EOS: what every (image, class) pays for
+            print(f"C={classes}: {tokens:.1f} tokens of name a class")
             label = torch.randint(classes, (batch,), device=device)
             for name in args.trainers:
-                models[name, "fast"] = build(name, clip, classes).to(device).train()
+                models[name, "fast"] = build(name, clip, classes).to(device)
                 if args.literal:
-                    models[name, "literal"] = build(name, clip, classes).to(device).train()
+                    models[name, "literal"] = build(name, clip, classes).to(device)
                     models[name, "literal"].literal = True
             for kind, make in (("train", training), ("test", testing)):
+                for model in models.values():
+                    model.train(kind == "train")
                 steps = {key: make(model, image, label, autocast) for key, model in models.items()}
                 seconds = timed(steps, args.repeats, device)
                 alone = statistics.median(seconds["image alone", "fast"])
@@ -186,7 +191,9 @@ def main() -> None:
                     median = statistics.median(values)
                     work = flops(steps[name, path], models[name, path], kind == "train")
                     row = dict(trainer=name, path=path, step=kind, classes=classes, batch=batch, seconds=median)
-                    row |= dict(ratio=median / alone, gflops=work / 1e9, gflops_per_second=work / 1e9 / median)
+                    row |= dict(
+                        tokens=tokens, ratio=median / alone, gflops=work / 1e9, gflops_per_second=work / 1e9 / median
+                    )
                     row["extra_mb"] = None if args.no_memory else memory(steps[name, path], device)
                     rows.append(row)
                     extra = "" if args.no_memory else f"  {row['extra_mb']:9.0f} MB"

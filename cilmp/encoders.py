@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cilmp.attention import DenseKeys, Keys, LowRank, LowRankKeys, Segment, attend
-from cilmp.packing import Packed, Packing
+from cilmp.packing import Packed
 
 Writes = Mapping[int, Tensor | LowRank]  # segment -> the tokens that overwrite it
 
@@ -30,8 +30,11 @@ Writes = Mapping[int, Tensor | LowRank]  # segment -> the tokens that overwrite 
 class LayerNorm(nn.LayerNorm):
     """Computed in the precision of its weights (fp32 in a half-precision CLIP), returned in that of its input."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
+    def forward(self, x: Tensor, factor: float = 1.0) -> Tensor:
+        weight, bias = self.weight, self.bias
+        if factor != 1.0:
+            weight, bias = factor * weight, factor * bias
+        return F.layer_norm(x.to(weight.dtype), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -66,23 +69,24 @@ class Block(nn.Module):
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """The residual stream after attention: x and attended (..., D)."""
         x = x + self.attn.out_proj(attended)
-        h, fc, proj = self.ln_2(x), self.mlp["c_fc"], self.mlp["c_proj"]
+        fc, proj = self.mlp["c_fc"], self.mlp["c_proj"]
         if self.gelu != "quick_gelu":
-            return x + proj(F.gelu(fc(h)))
-        # x sigmoid(1.702 x) = silu(1.702 x) / 1.702, and a matrix product takes a factor for nothing
-        h = torch.addmm(fc.bias, h.flatten(0, -2), fc.weight.T, beta=1.702, alpha=1.702)
-        h = torch.addmm(proj.bias, F.silu(h), proj.weight.T, alpha=1 / 1.702)
-        return x + h.view_as(x)
+            return x + proj(F.gelu(fc(self.ln_2(x))))
+        # x sigmoid(1.702 x) = silu(1.702 x) / 1.702: the factors sit where they meet vectors, not (..., 4 D)
+        h = F.linear(self.ln_2(x, 1.702), fc.weight, 1.702 * fc.bias)
+        return torch.add(x, F.linear(F.silu(h), proj.weight, 1.702 * proj.bias), alpha=1 / 1.702)
 
-    def project(self, x: Tensor, first: int, last: int, packing: Packing | None = None) -> tuple[Tensor, ...]:
-        """Parts [first, last) of (query, key, value) of x (..., n, D), each (..., n, H, e).
+    def project(self, x: Tensor, first: int, last: int) -> tuple[Tensor, ...]:
+        """Parts [first, last) of (query, key, value) of x (..., n, D), each (..., n, H, e)."""
+        return self.heads_of(self.linear(x, first, last))
 
-        packing: x is (B, N, D) and the parts come out as (B, C, m, H, e).
-        """
+    def linear(self, x: Tensor, first: int, last: int) -> Tensor:
+        """The same end to end, (..., n, (last - first) D)."""
         rows = slice(first * self.width, last * self.width)
-        y = F.linear(self.ln_1(x), self.attn.in_proj_weight[rows], self.attn.in_proj_bias[rows])
-        y = y if packing is None else packing.pad(y)
-        return y.unflatten(-1, (last - first, self.heads, -1)).unbind(-3)
+        return F.linear(self.ln_1(x), self.attn.in_proj_weight[rows], self.attn.in_proj_bias[rows])
+
+    def heads_of(self, y: Tensor) -> tuple[Tensor, ...]:
+        return y.unflatten(-1, (-1, self.heads, self.width // self.heads)).unbind(-3)
 
     def full(self, x: Tensor, extra: Tensor | None = None, causal: bool = False, rows: int | None = None) -> Tensor:
         """Plain attention over x (..., n, D) and key-only tokens `extra` (... or 1, m, D) -> the first `rows` of x."""
@@ -95,56 +99,78 @@ class Block(nn.Module):
             k, v = (torch.cat(pair, dim=-3) for pair in zip((k, v), more, strict=True))
         return self.finish(x, fused(q, k, v, causal).flatten(-2))
 
-    def keys(self, x: Tensor | LowRank | Packed) -> Keys:
+    def keys(self, segment: Segment) -> Keys:
+        x, hidden = segment.x, segment.hidden
         if isinstance(x, LowRank):
             weight, bias = self.attn.in_proj_weight[self.width :], self.attn.in_proj_bias[self.width :]
-            return LowRankKeys(x, self.ln_1, weight, bias, self.heads, weight.dtype)
+            return LowRankKeys(x, self.ln_1, weight, bias, self.heads, hidden)
         if isinstance(x, Packed):
-            return DenseKeys(*self.project(x.x, 1, 3, x.packing))
-        return DenseKeys(*self.project(x, 1, 3))
+            return DenseKeys(*self.heads_of(x.packing.whole.pad(self.linear(x.x, 1, 3))), hidden)
+        return DenseKeys(*self.project(x, 1, 3), hidden)
 
     def causal(self, segments: Sequence[Segment], wanted: Sequence[bool]) -> list[Segment]:
         """Causal attention over segments; those not wanted give keys and values and come back as they were."""
         keys: list[Keys] = []
-        hidden: list[Tensor | None] = []
         after = []
-        for segment, want in zip(segments, wanted, strict=True):
+        for i, (segment, want) in enumerate(zip(segments, wanted, strict=True)):
             if not want:
-                keys.append(self.keys(segment.x))
-                hidden.append(segment.hidden)
+                keys.append(self.keys(segment))
                 after.append(segment)
                 continue
-            packing = segment.x.packing if isinstance(segment.x, Packed) else None
-            x = segment.x.x if packing else segment.dense().to(self.attn.in_proj_weight.dtype)
-            q, k, v = self.project(x, 0, 3, packing)  # (B, C, n, H, e)
-            keys.append(DenseKeys(k, v))
-            if len(keys) == 1 and segment.mask is None:
-                y = fused(q, k, v, causal=True).flatten(-2)
+            if isinstance(segment.x, Packed):
+                packing, x = segment.x.packing, segment.x.x
+                y = self.linear(x, 0, 3)
+                if i + 1 < len(segments):
+                    keys.append(DenseKeys(*self.heads_of(packing.whole.pad(y))[1:], segment.hidden))
+                before = keys[:i]
+                parts = []
+                for classes, part in zip(packing.members, packing.split(y), strict=True):
+                    q, k, v = self.heads_of(part)  # (B, C_g, m_g, H, e)
+                    parts.append(attend(q, [*(key.of(classes) for key in before), DenseKeys(k, v, future(q))]))
+                x = Packed(self.finish(x, packing.join(parts)), packing)
             else:
-                n = q.shape[2]
-                future = torch.ones(n, n, dtype=torch.bool, device=x.device).triu(1)
-                y = attend(q * q.shape[-1] ** -0.5, keys, [*hidden, future]).flatten(-2)
-            x = self.finish(x, packing.pack(y) if packing else y)
-            hidden.append(segment.hidden)
-            after.append(Segment(Packed(x, packing) if packing else x, segment.mask))
+                x = segment.dense().to(self.attn.in_proj_weight.dtype)
+                q, k, v = self.project(x, 0, 3)  # (B, C, n, H, e)
+                if not keys and segment.mask is None:
+                    y = fused(q, k, v, causal=True).flatten(-2)
+                else:
+                    own = DenseKeys(k, v, future(q) if segment.mask is None else future(q) | segment.hidden)
+                    y = attend(q, [*keys, own])
+                keys.append(DenseKeys(k, v, segment.hidden))
+                x = self.finish(x, y)
+            after.append(Segment(x, segment.mask))
         return after
 
     def read(self, segments: Sequence[Segment], row: Tensor) -> Tensor:
         """The last block: only token row[c] of the last segment is computed, (B, C, D)."""
-        keys, hidden = [self.keys(s.x) for s in segments], [s.hidden for s in segments]
-        last = segments[-1].x
-        if isinstance(last, Packed):  # EOS is its class's last token: the gaps lie behind it
+        before, last = [self.keys(s) for s in segments[:-1]], segments[-1].x
+        if isinstance(last, Packed):
             x = last.rows(row)
-            n = last.packing.most
         else:
-            n = last.shape[2]
             index = row[None, :, None, None].expand(last.shape[0], -1, -1, last.shape[-1])
             x = last.expand(-1, len(row), -1, -1).gather(2, index).squeeze(2)
-        hidden[-1] = (torch.arange(n, device=row.device) > row[:, None])[None, :, None, None]  # (1, C, 1, 1, n)
         x = x[:, :, None]  # (B or 1, C, 1, D)
         (q,) = self.project(x, 0, 1)
-        y = attend(q * q.shape[-1] ** -0.5, keys, hidden)
-        return self.finish(x, y.flatten(-2)).squeeze(2)
+        if isinstance(last, Packed):
+            packing, parts = last.packing, []
+            for classes, part in zip(packing.members, packing.split(self.linear(last.x, 1, 3)), strict=True):
+                own = DenseKeys(*self.heads_of(part), behind(row[classes], part))
+                parts.append(attend(q.index_select(1, classes), [*(key.of(classes) for key in before), own]))
+            y = torch.cat(parts, dim=1).index_select(1, packing.back)
+        else:
+            own = self.project(last, 1, 3)
+            y = attend(q, [*before, DenseKeys(*own, behind(row, own[0]))])
+        return self.finish(x, y).squeeze(2)
+
+
+def future(q: Tensor) -> Tensor:
+    """(n, n) bool for q (B, C, n, ...), True where a key lies behind its query."""
+    return torch.ones(q.shape[2], q.shape[2], dtype=torch.bool, device=q.device).triu(1)[None]
+
+
+def behind(row: Tensor, k: Tensor) -> Tensor:
+    """(C, 1, n) bool for k (B, C, n, ...), True for the keys behind token row (C,)."""
+    return (torch.arange(k.shape[2], device=row.device) > row[:, None])[:, None]
 
 
 class Transformer(nn.Module):

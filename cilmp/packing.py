@@ -1,16 +1,19 @@
 """Class names of different lengths end to end, without gaps, except inside attention.
 
-Axes: C classes, m tokens of the longest, N tokens of all classes together, leading axis B images or 1.
-A name of one word costs one word: what works on single tokens (projections, MLP) sees (B, N, D), attention sees
-(B, C, m, D).
+Axes: C classes, m tokens of a name, N tokens of all classes together, leading axis B images or 1.
+A name of one word costs one word: what works on single tokens (projections, MLP) sees (B, N, D); attention sees
+groups (B, C_g, m_g, D) of classes with names of about the same length.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+GROUP_TOKENS = 128  # a group of fewer tokens is not worth the launches of its kernels: longer names join it
 
 
 class _Pad(torch.autograd.Function):
@@ -37,39 +40,72 @@ class _Pack(torch.autograd.Function):
         return full.index_copy_(1, *ctx.saved_tensors, grad), None
 
 
-@dataclass(frozen=True)
-class Packing:
-    """counts (C,); spread (C m,), each place's packed row (a gap repeats one); kept (N,), the place of each row."""
+class Layout(nn.Module):
+    """Rows (B, N, D) and places (B, C, m, D) of some classes, class c at rows start[c] and counts[c] further on."""
 
-    counts: Tensor
-    spread: Tensor
-    kept: Tensor
+    def __init__(self, start: Tensor, counts: Tensor):
+        super().__init__()
+        self.classes, self.most = len(counts), int(counts.max())
+        self.full = bool((counts == self.most).all() and (start == torch.arange(self.classes) * self.most).all())
+        place = torch.arange(self.most)
+        real = place < counts[:, None]
+        spread = (start[:, None] + place.minimum(counts[:, None] - 1)).flatten()  # a gap repeats a row
+        kept = real.flatten().nonzero()[:, 0]
+        self.register_buffer("spread", spread, persistent=False)  # the row of each place
+        self.register_buffer("kept", kept[spread[kept].argsort()], persistent=False)  # the place of each row
 
-    @classmethod
-    def of(cls, counts: Tensor) -> Packing:
-        most = int(counts.max())
-        start = counts.cumsum(0) - counts
-        place = torch.arange(most, device=counts.device)
-        spread = start[:, None] + place.minimum(counts[:, None] - 1)
-        kept = (place < counts[:, None]).flatten().nonzero()[:, 0]
-        return cls(counts, spread.flatten(), kept)
+    def pad(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, C, m, D); what stands in the gaps must not be looked at, and gets no gradient."""
+        if not self.full:
+            x = _Pad.apply(x, self.spread, self.kept)
+        return x.unflatten(1, (self.classes, self.most))
 
-    @property
-    def most(self) -> int:
-        return len(self.spread) // len(self.counts)
+    def pack(self, x: Tensor) -> Tensor:
+        """(B, C, m, D) -> (B, N, D)."""
+        x = x.flatten(1, 2)
+        return x if self.full else _Pack.apply(x, self.kept)
+
+
+class Packing(nn.Module):
+    """Where the tokens of each class lie: the shortest names first, so that a group's lie next to each other."""
+
+    def __init__(self, counts: Tensor):
+        """counts (C,), tokens of each class."""
+        super().__init__()
+        order = counts.argsort(stable=True)
+        lengths, back = counts[order], order.argsort()
+        start = (lengths.cumsum(0) - lengths)[back]  # (C,)
+        for name, buffer in dict(counts=counts, start=start, order=order, back=back).items():
+            self.register_buffer(name, buffer, persistent=False)
+        self.whole = Layout(start, counts)
+        self.sizes, tokens = [0], 0  # classes of each group
+        for i, n in enumerate(lengths.tolist()):
+            if tokens >= GROUP_TOKENS and n > lengths[i - 1]:
+                self.sizes.append(0)
+                tokens = 0
+            self.sizes[-1] += 1
+            tokens += n
+        parts = order.split(self.sizes)
+        self.rows = [int(counts[part].sum()) for part in parts]  # tokens of each group
+        self.groups = nn.ModuleList(Layout(start[part] - start[part[0]], counts[part]) for part in parts)
 
     @property
     def mask(self) -> Tensor:
         """(C, m) bool, False in the gaps."""
-        return torch.arange(self.most, device=self.counts.device) < self.counts[:, None]
+        return torch.arange(self.whole.most, device=self.counts.device) < self.counts[:, None]
 
-    def pad(self, x: Tensor) -> Tensor:
-        """(B, N, D) -> (B, C, m, D); what stands in the gaps must not be looked at, and gets no gradient."""
-        return _Pad.apply(x, self.spread, self.kept).unflatten(1, (len(self.counts), -1))
+    @property
+    def members(self) -> Sequence[Tensor]:
+        """The classes of each group."""
+        return self.order.split(self.sizes)
 
-    def pack(self, x: Tensor) -> Tensor:
-        """(B, C, m, D) -> (B, N, D)."""
-        return _Pack.apply(x.flatten(1, 2), self.kept)
+    def split(self, x: Tensor) -> list[Tensor]:
+        """(B, N, D) -> each group's (B, C_g, m_g, D)."""
+        return [group.pad(part) for group, part in zip(self.groups, x.split(self.rows, dim=1), strict=True)]
+
+    def join(self, parts: Sequence[Tensor]) -> Tensor:
+        """Each group's (B, C_g, m_g, D) -> (B, N, D)."""
+        return torch.cat([group.pack(part) for group, part in zip(self.groups, parts, strict=True)], dim=1)
 
 
 @dataclass(frozen=True)
@@ -80,9 +116,8 @@ class Packed:
     packing: Packing
 
     def dense(self) -> Tensor:
-        return self.packing.pad(self.x)
+        return self.packing.whole.pad(self.x)
 
     def rows(self, index: Tensor) -> Tensor:
         """(B or 1, C, D): the token `index` (C,) of each class."""
-        counts = self.packing.counts
-        return self.x.index_select(1, counts.cumsum(0) - counts + index)
+        return self.x.index_select(1, self.packing.start + index)

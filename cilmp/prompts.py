@@ -69,6 +69,7 @@ class ClassPrompts(nn.Module):
 
         self.kinds, self.width = [kind for kind, _ in pieces], width
         self.ctx_splits = [items[0] for kind, items in pieces if kind == "ctx"]
+        self.packings = nn.ModuleDict()
         start = torch.zeros(len(names), dtype=torch.long)
         for index, (_kind, items) in enumerate(pieces):
             counts = torch.tensor([item if isinstance(item, int) else len(item) for item in items])
@@ -92,11 +93,9 @@ class ClassPrompts(nn.Module):
             if bool((tokens == tokens[:1]).all()):
                 tokens = tokens[:1]  # the same for every class
             tokens = tokens.detach().reshape(1, -1, most, width)
-            packing = Packing.of(counts.to(device)) if ragged and not slots else None
-            if packing:
-                tokens = packing.pack(tokens.expand(-1, len(names), -1, -1))
-                self.register_buffer(f"spread{index}", packing.spread, persistent=False)
-                self.register_buffer(f"kept{index}", packing.kept, persistent=False)
+            if ragged and not slots:
+                self.packings[str(index)] = packing = Packing(counts).to(device)
+                tokens = packing.whole.pack(tokens.expand(-1, len(names), -1, -1))
             self.register_buffer(f"piece{index}", tokens, persistent=False)
             self.register_buffer(f"counts{index}", counts.to(device) if ragged else None, persistent=False)
             start = full
@@ -127,7 +126,7 @@ class ClassPrompts(nn.Module):
                 if counts is not None:
                     mask = torch.arange(fixed.shape[2], device=fixed.device) < counts[:, None]
             elif counts is not None:
-                packing = Packing(counts, getattr(self, f"spread{index}"), getattr(self, f"kept{index}"))
+                packing = self.packings[str(index)]
                 x = Packed(fixed.to(ctx.dtype), packing)
                 mask = packing.mask if index + 1 < len(self.kinds) else None  # nothing looks at the tail from behind
             else:

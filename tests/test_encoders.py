@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 from yacs.config import CfgNode
 
+from cilmp import packing
 from cilmp.clip import CLIP
 from cilmp.encoders import ImageTower, TextTower
-from cilmp.intervention import INTERVENTIONS
+from cilmp.intervention import INTERVENTIONS, draw
 from cilmp.trainers.cilmp import CILMP
 from cilmp.trainers.cocoop import CoCoOp
 from cilmp.trainers.coop import CoOp
@@ -72,6 +73,13 @@ def compare(model: nn.Module, image, label, logits=1e-10, gradients=1e-8) -> Non
         assert (grad - fast_grads[key]).norm() <= gradients * grad.norm() + 1e-12, key
 
 
+def grouped(tokens: int):
+    """Attention's groups of classes, smaller than a user's, so that a small example has several."""
+    packing.GROUP_TOKENS = tokens
+    return tokens
+
+
+groups = st.sampled_from([1, 9, 128]).map(grouped)
 names = st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=5).map(" ".join), min_size=1, max_size=40)
 towers = st.builds(random_clip, st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(0, 99))
 relaxed = settings(max_examples=25, deadline=None, derandomize=True)
@@ -82,8 +90,8 @@ def batch(model: CLIP, size: int, classes: int):
 
 
 @relaxed
-@given(towers, names, st.data())
-def test_cilmp_fast_equals_literal(model, classnames, data):
+@given(groups, towers, names, st.data())
+def test_cilmp_fast_equals_literal(group, model, classnames, data):
     p, s, ragged = data.draw(st.integers(0, 3)), data.draw(st.integers(0, 3)), data.draw(st.booleans())
     least = max(1, p + s)
     sizes = [data.draw(st.integers(least, 12)) if ragged or i == 0 else 0 for i in range(len(classnames))]
@@ -103,15 +111,15 @@ def test_cilmp_fast_equals_literal(model, classnames, data):
 
 
 @relaxed
-@given(towers, names, st.sampled_from(["end", "middle", "front"]), st.booleans(), st.integers(1, 6))
-def test_coop_fast_equals_literal(model, classnames, position, csc, n):
+@given(groups, towers, names, st.sampled_from(["end", "middle", "front"]), st.booleans(), st.integers(1, 6))
+def test_coop_fast_equals_literal(group, model, classnames, position, csc, n):
     options = CfgNode(CoOp.defaults | dict(N_CTX=n, CSC=csc, CLASS_TOKEN_POSITION=position))
     compare(CoOp.method(model, classnames, options).double().train(), *batch(model, 2, len(classnames)))
 
 
 @relaxed
-@given(towers, names, st.integers(1, 4), st.data())
-def test_cocoop_and_maple_fast_equal_literal(model, classnames, n, data):
+@given(groups, towers, names, st.integers(1, 4), st.data())
+def test_cocoop_and_maple_fast_equal_literal(group, model, classnames, n, data):
     options = CfgNode(CoCoOp.defaults | dict(N_CTX=n))
     model.text.text_projection.data = model.text.text_projection.data[:, :12]
     meta = CoCoOp.method(model, classnames, options)
@@ -140,10 +148,24 @@ def test_folded_dropout_is_the_equation_with_a_shared_mask(kind):
     torch.manual_seed(1)
     folded = type(modules[0]).folded(modules, h, f, A)  # (K, B or 1, C, n, a)
     torch.manual_seed(1)
-    keeps = modules[0].dropout(torch.ones(2, 10, 16).double()).view(2, 5, 2, 16)
+    keeps = draw((2, 10, 16), 0.6, h.device).view(2, 5, 2, 16) / 0.6 if kind != "none" else torch.ones(2, 5, 2, 16)
     for module, keep, projection, fast in zip(modules, keeps, A, folded, strict=True):
         slow = (module.eval()(h, f) * keep) @ projection.T  # (B or 1, C, n, a)
-        torch.testing.assert_close(fast.expand(4, -1, -1, -1), slow.expand(4, -1, -1, -1))
+        fast, slow = (y.expand(4, -1, -1, -1) for y in (fast, slow))
+        torch.testing.assert_close(fast, slow)
+        if kind == "none":
+            continue  # nothing is learned
+        trained = [p for p in module.parameters() if p.requires_grad]
+        for here, there in zip(
+            *(torch.autograd.grad(y.square().sum(), trained, retain_graph=True) for y in (fast, slow)), strict=True
+        ):
+            torch.testing.assert_close(here, there)
+
+
+def test_dropout_keeps_its_share():
+    kept = draw((3, 700, 501), 0.9, torch.device("cpu"))
+    assert kept.shape == (3, 700, 501) and abs(kept.double().mean().item() - 0.9) < 5 * (0.09 / kept.numel()) ** 0.5
+    assert not torch.equal(kept[0], kept[1])
 
 
 def test_rotation_starts_orthogonal():

@@ -56,11 +56,12 @@ class LLMTokens(nn.Module):
 
 def folded(layers: Sequence[LLMTokens], states: Tensor, ends: tuple[Tensor, Tensor], place: Tensor, f: Tensor):
     """The same of all layers at once, each a LowRank of rank r."""
-    A = torch.stack([layer.lora_proj.lora_A for layer in layers])  # (K, r, d)
-    sides = [layer.prefix_intervention for layer in layers], [layer.suffix_intervention for layer in layers]
-    low = [type(side[0]).folded(side, h, f, A) for side, h in zip(sides, ends, strict=True)]
-    z = torch.einsum("cld,krd->kclr", states, A)[:, None]  # (K, 1, C, L, r)
-    z = z + torch.einsum("clj,kbcjr->kbclr", place, torch.cat(low, dim=3))
+    with torch.autocast(f.device.type, enabled=False):  # sums over thousands of numbers, and little work
+        A = torch.stack([layer.lora_proj.lora_A for layer in layers])  # (K, r, d)
+        sides = [layer.prefix_intervention for layer in layers], [layer.suffix_intervention for layer in layers]
+        low = [type(side[0]).folded(side, h, f, A) for side, h in zip(sides, ends, strict=True)]
+        z = torch.einsum("cld,krd->kclr", states, A)[:, None]  # (K, 1, C, L, r)
+        z = z + torch.einsum("clj,kbcjr->kbclr", place, torch.cat(low, dim=3))
     return [LowRank(tokens, layer.lora_proj.lora_B) for tokens, layer in zip(z, layers, strict=True)]
 
 
