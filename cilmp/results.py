@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cilmp import records
 from cilmp.errors import UserError, exit_on_user_error, nearest
+from cilmp.jobs import IRRELEVANT
 from cilmp.tables import FORMATS, Cell, Table
 
 FOUR = ("accuracy", "macro_f1", "auroc", "kappa")  # the paper's
@@ -57,15 +58,34 @@ def prepare(runs: list[dict]) -> list[dict]:
 
 
 def tell_apart(runs: list[dict]) -> list[dict]:
-    """`name`: the trainer, and its config or backbone too where one trainer comes with several."""
+    """`name`: the trainer; its config or backbone too where one trainer comes with several, and the options that
+    differ between runs which would otherwise fall into one cell."""
+    for run in runs:
+        run["name"] = run["trainer"]
     for key in ("config", "backbone"):
         seen: dict[str, set] = {}
         for run in runs:
             seen.setdefault(run["trainer"], set()).add(run.get(key))
         for run in runs:
-            label = run.get("name", run["trainer"])
-            run["name"] = f"{label} [{run.get(key)}]" if len(seen[run["trainer"]]) > 1 else label
+            run["name"] += f" [{run.get(key)}]" if len(seen[run["trainer"]]) > 1 else ""
+    cells: dict[tuple, list[dict]] = {}
+    for run in runs:
+        place = tuple(run.get(key) for key in ("name", "dataset", "source", "classes", "split", "shots", "seed"))
+        cells.setdefault(place, []).append(run.get("options", {}))
+    differing: dict[str, set] = {}
+    for (name, *_), options in cells.items():
+        keys = set().union(*options) - IRRELEVANT
+        different = {key for key in keys if any(o.get(key) != options[0].get(key) for o in options)}
+        differing.setdefault(name, set()).update(different)
+    for run in runs:
+        said = [option(key, run.get("options", {}).get(key, "default")) for key in sorted(differing[run["name"]])]
+        run["name"] += f" [{', '.join(said)}]" if said else ""
     return runs
+
+
+def option(key: str, value: object) -> str:
+    """TRAINER.CILMP.REPRESENTATIONS, a/b/busi.safetensors -> 'representations busi'."""
+    return f"{key.split('.')[-1].lower()} {Path(value).stem if isinstance(value, str) else value}"
 
 
 def value(run: dict, metric: str) -> float:

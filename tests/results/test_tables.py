@@ -62,6 +62,16 @@ def test_runs_of_different_settings_are_not_averaged():
         results.pivot([r for r in runs if r["classes"] == "all"], ["trainer"], "dataset", "accuracy")
 
 
+def test_one_trainer_with_several_options_is_several_rows():
+    runs = results.where(results.collect(RUNS)[0], ["dataset=BUSI", "trainer=CILMP", "classes=base", "shots=16"])
+    twins = [run | {"options": run.get("options", {}) | {"TRAINER.CILMP.INTERVENTION": "none"}} for run in runs]
+    other_folder = [run | {"options": run.get("options", {}) | {"OUTPUT_DIR": "elsewhere"}} for run in runs]
+    names = {run["name"] for run in results.prepare([*runs, *twins])}
+    assert names == {"CILMP [intervention default]", "CILMP [intervention none]"}
+    with pytest.raises(UserError, match="same run twice"):
+        results.pivot(results.prepare([*runs, *other_folder]), ["trainer"], "dataset", "accuracy")
+
+
 def test_paired_tests_equal_scipy():
     runs = results.where(results.collect(RUNS)[0], ["classes=base"])
     over, per_image = significance.compare(runs, "CILMP", "accuracy", results.value)
