@@ -42,7 +42,7 @@ class Products(torch.autograd.Function):
 def draw(shape: Sequence[int], share: float, device: torch.device) -> Tensor:
     """bool, True with probability `share`."""
     if device.type != "cpu":
-        return torch.empty(shape, dtype=torch.bool, device=device).bernoulli_(share)
+        return torch.rand(shape, device=device) < share
     # four draws of 16 bits from each random number: a CPU's bernoulli_ takes as long as the products of the mask
     size = math.prod(shape)
     bits = torch.empty(-(-size // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)

@@ -28,7 +28,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--out", default="-", help="file to write, .csv or .json; default: CSV to the standard output")
     add("--batch-size", type=int, default=32)
     add("--workers", type=int, default=0, help="processes that read images")
-    add("--device", default="", help="cpu, cuda, cuda:1; default: a GPU where there is one")
+    add("--device", default="", help="cpu, cuda, cuda:1, mps; default: a GPU where there is one")
     return parser.parse_args(argv)
 
 

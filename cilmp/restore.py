@@ -35,9 +35,8 @@ def restore(folder: str | Path, device: str = "", epoch: int | None = None, clas
 
     device: '' is a GPU where there is one. classnames: other ones than the run's, which a prompt learner may be given.
     """
-    import torch
-
     import cilmp.trainers  # noqa: F401  registers the trainers
+    from cilmp.devices import choose
     from dassl.engine import TRAINER_REGISTRY
     from dassl.engine.trainer import TrainerBase
 
@@ -49,12 +48,7 @@ def restore(folder: str | Path, device: str = "", epoch: int | None = None, clas
         raise UserError(f"The record in {folder} does not name its classes: run it again with this version.")
     if record["trainer"] not in TRAINER_REGISTRY.registered_names():
         raise UserError(f"The run in {folder} is of trainer '{record['trainer']}', which is not installed here.")
-    try:
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu"))
-    except RuntimeError:
-        raise UserError(f"No device '{device}': use cpu, cuda or cuda:<number>.") from None
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"No device '{device}' here: PyTorch sees no GPU; use --device cpu.")
+    place = choose(device, cfg.USE_CUDA)
 
     kind = TRAINER_REGISTRY.get(record["trainer"])
     trainer = kind.__new__(kind)

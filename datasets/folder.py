@@ -18,7 +18,7 @@ class FOLDER(SplitDataset):
     """
 
     dataset_dir, split, images = "", "split.json", "images"
-    card = Card(modality="yours", organ="yours", source="yours", citation="yours", group="column 'group' of your table")
+    card = Card("", "", "your own images", citation="", group="column 'group' of your table")
 
     @classmethod
     def records(

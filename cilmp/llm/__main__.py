@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     add("--batch-size", type=positive, default=8, help="classes at once (default: 8)")
     add("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto", help="of the computation "
         "(default: bfloat16 on a GPU, float32 on the CPU); states are stored in float16")  # fmt: skip
-    add("--device", default="", help="cuda, cuda:1, cpu (default: a GPU if there is one)")
+    add("--device", default="", help="cuda, cuda:1, mps, cpu (default: a GPU if there is one)")
     add("--device-map", default="", choices=("", "auto"), help="auto: spread over all devices (needs accelerate)")
     add("--load-in-4bit", action="store_true", help="quantise the weights (needs bitsandbytes)")
     add("--load-in-8bit", action="store_true", help="quantise the weights (needs bitsandbytes)")
@@ -102,9 +102,11 @@ def extraction(args: argparse.Namespace) -> None:
 
     import torch
 
+    from cilmp.devices import choose
     from cilmp.llm import answers, classes
     from cilmp.llm.extract import QUESTION, Recipe, extract
     from cilmp.llm.model import load_llm, locate
+    from cilmp.llm.store import FOUND, file_name
 
     if not args.model:
         raise UserError(
@@ -112,20 +114,17 @@ def extraction(args: argparse.Namespace) -> None:
         )
     if args.load_in_4bit and args.load_in_8bit:
         raise UserError("Choose one of --load-in-4bit and --load-in-8bit.")
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"No GPU for --device {device}: use --device cpu.")
+    device = choose(args.device)
     dtype = args.dtype
     if dtype == "auto":
-        gpu = device.startswith("cuda")
-        dtype = "float32" if not gpu else "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+        dtype = "float32" if device.type != "cuda" else "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
     source = locate(args.model)
     questions = args.question or [QUESTION]
 
     if args.all:
         folder = Path(args.out or "representations")
         named = [name for name, kind in classes.declarations().items() if kind.classnames]
-        jobs = [(classes.of(name, args.root), folder / f"{name.lower()}.safetensors") for name in named]
+        jobs = [(classes.of(name, args.root), folder / file_name(name)) for name in named]
     else:
         dataset = classes.dataset_of(args.dataset_config_file) if args.dataset_config_file else ""
         if not dataset and not args.classes:
@@ -133,7 +132,7 @@ def extraction(args: argparse.Namespace) -> None:
         if not dataset and not args.out:
             raise UserError("A bare class list needs --out.")
         listed = classes.named(args.classes, dataset) if args.classes else classes.of(dataset, args.root)
-        jobs = [(listed, Path(args.out or f"representations/{dataset.lower()}.safetensors"))]
+        jobs = [(listed, Path(args.out or FOUND / file_name(dataset)))]
     for listed, _ in jobs:  # a slip is told before the LLM is loaded
         for question in questions:
             listed.fill(question, listed.names[0])
@@ -149,7 +148,7 @@ def extraction(args: argparse.Namespace) -> None:
         layers=args.layers,
         pool=args.pool,
     )
-    llm = cache(lambda: load_llm(source, args.revision, dtype, device, args.device_map, recipe.bits))
+    llm = cache(lambda: load_llm(source, args.revision, dtype, str(device), args.device_map, recipe.bits))
     for number, (listed, out) in enumerate(jobs, 1):
         if args.all:
             print(f"[{number}/{len(jobs)}] {listed.dataset}")

@@ -20,6 +20,7 @@ from cilmp.errors import UserError
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "representations"
 FOUND = Path("representations")  # below the working directory
+TWINS = {"Kvasir": "kvasir_biomedcoop", "DermaMNIST": "dermamnist_biomedcoop"}  # besides KVASIR and DERMAMNIST
 
 
 @dataclass
@@ -104,6 +105,11 @@ def save(path: str | os.PathLike, knowledge: Knowledge) -> Path:
     return path
 
 
+def file_name(dataset: str) -> str:
+    """A data set's file in a folder of representations; two sets whose names differ in case alone do not share it."""
+    return f"{TWINS.get(dataset, dataset.lower())}.safetensors"
+
+
 def fingerprint(classnames: Sequence[str]) -> str:
     """Of the class list, whatever its order."""
     return hashlib.sha256("\n".join(sorted(classnames)).encode()).hexdigest()
@@ -111,8 +117,8 @@ def fingerprint(classnames: Sequence[str]) -> str:
 
 def find(dataset: str, classnames: Sequence[str] = ()) -> Path:
     """The file shipped for a data set, else representations/<dataset>.safetensors, else the one
-    representations/<any folder>/<dataset>.safetensors (data set names in lower case)."""
-    file = f"{dataset.lower()}.safetensors"
+    representations/<any folder>/<dataset>.safetensors (see `file_name`)."""
+    file = file_name(dataset)
     for path in (SHIPPED / file, FOUND / file):
         if path.is_file():
             return path
@@ -138,7 +144,7 @@ def place(source: Path, dataset: str) -> Path:
         )
     if source.is_file():
         return source
-    file = source / f"{dataset.lower()}.safetensors"
+    file = source / file_name(dataset)
     if dataset and file.is_file():
         return file
     if any(source.glob("*.pth")):
@@ -218,5 +224,5 @@ def command(dataset: str, classnames: Sequence[str], path: Path) -> str:
         what = "--classes " + " ".join(f'"{name}"' for name in classnames)
     else:
         what = f"--dataset-config-file configs/datasets/{dataset.lower() or '<data set>'}.yaml"
-    out = path if path.suffix == ".safetensors" else FOUND / f"{dataset.lower() or '<data set>'}.safetensors"
+    out = path if path.suffix == ".safetensors" else FOUND / file_name(dataset or "<data set>")
     return f"`python -m cilmp.llm extract {what} --model meta-llama/Meta-Llama-3-8B --out {out}`"

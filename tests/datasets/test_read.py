@@ -220,7 +220,8 @@ def test_every_config_names_a_data_set_and_every_data_set_has_one():
 def test_declarations_agree_with_their_cards(name):
     dataset = DATASET_REGISTRY.get(name)
     card, names = dataset.card, set(dataset.classnames)
-    assert card.modality and card.organ and card.source and card.citation and card.licence
+    assert card.source and card.licence
+    assert name == "FOLDER" or (card.modality and card.organ and card.citation)  # a user's own images: not known
     assert len(names) == len(dataset.classnames)
     assert not card.images or set(card.images) == names
     if isinstance(dataset.reference, dict):

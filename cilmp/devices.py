@@ -1,0 +1,35 @@
+"""Which device a command uses where the user names none."""
+
+from __future__ import annotations
+
+import torch
+
+from cilmp.errors import UserError
+
+
+def choose(name: str = "", accelerate: bool = True) -> torch.device:
+    """The named device, else CUDA, else Apple's GPU, else the CPU; accelerate False: the CPU.
+
+    Raises UserError for a device that does not exist here.
+    """
+    if not name:
+        there = [kind for kind in ("cuda", "mps") if accelerate and available(kind)]
+        return torch.device((*there, "cpu")[0])
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"No device '{name}': use cpu, cuda, cuda:<number> or mps.") from None
+    if not available(device.type) or device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"No device '{name}' here: PyTorch sees {seen()}; use --device cpu.")
+    return device
+
+
+def available(kind: str) -> bool:
+    if kind == "mps":
+        return torch.backends.mps.is_available()
+    return kind != "cuda" or torch.cuda.is_available()
+
+
+def seen() -> str:
+    count = torch.cuda.device_count()
+    return f"{count} GPU{'s' if count != 1 else ''}" if count else "no GPU"
