@@ -66,7 +66,8 @@ class DenseKeys:
 
     def scores(self, q: Tensor) -> Tensor:
         """q (H, B, C, q, e) -> (H, B, C, q, n)."""
-        return torch.einsum("hbcqe,bcnhe->hbcqn", q, self.k) * q.shape[-1] ** -0.5
+        k = self.k * q.shape[-1] ** -0.5  # before the product, which could overflow half precision
+        return torch.einsum("hbcqe,bcnhe->hbcqn", q, k)
 
     def mix(self, p: Tensor) -> Tensor:
         """p (H, B, C, q, n) -> (H, B, C, q, e)."""
@@ -98,7 +99,7 @@ class LowRankKeys:
             constant = torch.addmv(bias, weight, ln.bias)
             fold = torch.cat([weight @ (ln.weight[:, None] * U), constant[:, None]], dim=1)  # (2 D, r + 1)
             self.fold_k, self.fold_v = fold.to(dtype).unflatten(0, (2, heads, -1))  # (H, e, r + 1) each
-            self.fold_k = self.fold_k * self.fold_k.shape[1] ** -0.5
+            self.fold_k = self.fold_k * self.fold_k.shape[1] ** -0.5  # the scale of attention, as above
             ones = torch.ones_like(z[..., :1])
             self.z = torch.cat([z * rstd[..., None], ones], dim=-1).to(dtype)  # (B, C, n, r + 1)
             self.rstd = rstd.to(dtype)[:, :, None]  # (B, C, 1, n)

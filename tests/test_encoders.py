@@ -11,9 +11,11 @@ from torch import nn
 from yacs.config import CfgNode
 
 from cilmp import packing
+from cilmp.attention import DenseKeys, attend
 from cilmp.clip import CLIP
 from cilmp.encoders import ImageTower, TextTower
 from cilmp.intervention import INTERVENTIONS, draw
+from cilmp.trainers import base
 from cilmp.trainers.cilmp import CILMP
 from cilmp.trainers.cocoop import CoCoOp
 from cilmp.trainers.coop import CoOp
@@ -130,6 +132,22 @@ def test_cocoop_and_maple_fast_equal_literal(group, model, classnames, n, data):
     compare(MaPLe.method(model, classnames, options).double().train(), *batch(model, 2, len(classnames)))
 
 
+@pytest.mark.parametrize("literal", [False, True])
+def test_evaluation_does_not_depend_on_its_chunks(monkeypatch, literal):
+    clip, classnames = random_clip(2, 2, 2, 0), ["normal", "viral pneumonia", "adenocarcinoma in situ"]
+    options = CfgNode(CILMP.defaults | dict(PROMPT_DEPTH_TEXT=2, PROMPT_DEPTH_VISION=2))
+    method = CILMP.method(clip, classnames, options, [torch.randn(12, 20) for _ in classnames]).double().eval()
+    method.literal = literal
+    image, _ = batch(clip, 5, 3)
+    whole = method(image).detach()
+    sizes = []
+    for size in (1, 1 << 30):
+        monkeypatch.setattr(base, "EVAL_BYTES", size)
+        sizes.append(method.images_at_once())
+        torch.testing.assert_close(method.infer(image), whole, rtol=1e-10, atol=1e-10)
+    assert sizes[0] == 1 and sizes[1] >= 5
+
+
 def test_fast_path_in_single_precision():
     """float32: 1e-5 in the logits, 1e-4 relative in the gradients, at rank 8 and the authors' prompt sizes."""
     torch.manual_seed(0)
@@ -138,6 +156,35 @@ def test_fast_path_in_single_precision():
     classnames = ["normal", "viral pneumonia", "adenocarcinoma in situ"]
     method = CILMP.method(model, classnames, options, [torch.randn(32, 256) for _ in classnames]).train()
     compare(method, torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0]), logits=1e-5, gradients=1e-4)
+
+
+def test_half_precision():
+    torch.manual_seed(0)
+    exact = openai_clip(3).state_dict()
+    image, label = torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0])
+    classnames = ["normal", "viral pneumonia", "adenocarcinoma in situ"]
+    states, found = [torch.randn(32, 256) for _ in classnames], []
+    for precision in ("fp32", "bf16", "amp"):
+        model = CLIP.from_state_dict(exact, (1, 1)).cast(precision)
+        options = CfgNode(CILMP.defaults | dict(DROPOUT=0.0, PROMPT_DEPTH_TEXT=2, PROMPT_DEPTH_VISION=3))
+        torch.manual_seed(1)
+        method = CILMP.method(model, classnames, options, states).train()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "amp"):
+            losses, logits = method.losses(image, label)
+            loss = sum(losses.values())
+        loss.backward()
+        found.append((logits.detach().float(), method.layers[1].lora_proj.lora_A.grad))
+    (scores, grad), *halves = found
+    for there, slope in halves:
+        assert (there - scores).abs().max() < 0.03 * scores.abs().max()
+        assert slope.dtype == grad.dtype and (slope - grad).norm() < 0.1 * grad.norm()
+
+
+def test_half_precision_does_not_overflow_before_the_scale():
+    q, k = torch.full((1, 1, 2, 1, 64), 40.0), torch.full((1, 1, 3, 1, 64), 40.0)  # 40 * 40 * 64 > 65504
+    v = torch.randn(1, 1, 3, 1, 64)
+    half = attend(q.half(), [DenseKeys(k.half(), v.half())])
+    torch.testing.assert_close(half.float(), attend(q, [DenseKeys(k, v)]), rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("kind", sorted(INTERVENTIONS))

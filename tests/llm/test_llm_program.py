@@ -156,6 +156,7 @@ def test_a_real_llm_from_a_gguf_file(program, monkeypatch):
 def test_every_declared_data_set_has_distinct_classes_and_a_card():
     found = classes.declarations()
     assert "BUSI" in found
+    assert len({store.file_name(name) for name in found}) == len(found), "KVASIR and Kvasir have a file each"
     for name, kind in found.items():
         if kind.classnames:
             listed = classes.of(name)
