@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cilmp.devices import exactly
 from cilmp.packing import Packed
 
 
@@ -84,7 +85,7 @@ class LowRankKeys:
 
     def __init__(self, tokens: LowRank, ln: torch.nn.LayerNorm, weight: Tensor, bias: Tensor, heads: int, hidden=None):
         """weight (2 D, D), bias (2 D,): the key and value rows of the attention's input projection."""
-        with torch.autocast(tokens.z.device.type, enabled=False):  # a quadratic form wants full precision
+        with exactly(tokens.z.device):  # a quadratic form wants full precision
             exact, dtype = ln.weight.dtype, weight.dtype
             z, basis = tokens.z.to(exact), tokens.basis.to(exact)
             weight, bias = weight.to(exact), bias.to(exact)

@@ -1,6 +1,8 @@
-"""Which device a command uses where the user names none."""
+"""Which device a command uses where the user names none, and full precision on any."""
 
 from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -22,6 +24,14 @@ def choose(name: str = "", accelerate: bool = True) -> torch.device:
     if not available(device.type) or device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"No device '{name}' here: PyTorch sees {seen()}; use --device cpu.")
     return device
+
+
+def exactly(device: torch.device) -> AbstractContextManager:
+    """Without autocast, on a device that has it."""
+    try:
+        return torch.autocast(device.type, enabled=False)
+    except RuntimeError:
+        return nullcontext()
 
 
 def available(kind: str) -> bool:

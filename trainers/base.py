@@ -162,8 +162,9 @@ class PromptTrainer(TrainerX):
         return self.method(clip, classnames, options)
 
     def settle_precision(self, precision: str) -> str:
-        if precision == "fp16" and self.device.type != "cuda":
-            print("PREC fp16 needs a GPU: this run uses fp32")
+        devices = {"fp16": ("cuda",), "amp": ("cuda", "cpu")}.get(precision, (self.device.type,))
+        if self.device.type not in devices:
+            print(f"PREC {precision} needs {' or '.join(devices)}: this run, on {self.device.type}, uses fp32")
             return "fp32"
         return precision
 

@@ -20,6 +20,7 @@ from cilmp import llm
 from cilmp.attention import LowRank
 from cilmp.averaging import GaussianAverage
 from cilmp.clip import CLIP
+from cilmp.devices import exactly
 from cilmp.errors import UserError, nearest
 from cilmp.intervention import INTERVENTIONS
 from cilmp.prompts import ClassPrompts, context, lead
@@ -56,7 +57,7 @@ class LLMTokens(nn.Module):
 
 def folded(layers: Sequence[LLMTokens], states: Tensor, ends: tuple[Tensor, Tensor], place: Tensor, f: Tensor):
     """The same of all layers at once, each a LowRank of rank r."""
-    with torch.autocast(f.device.type, enabled=False):  # sums over thousands of numbers, and little work
+    with exactly(f.device):  # sums over thousands of numbers, and little work
         A = torch.stack([layer.lora_proj.lora_A for layer in layers])  # (K, r, d)
         sides = [layer.prefix_intervention for layer in layers], [layer.suffix_intervention for layer in layers]
         low = [type(side[0]).folded(side, h, f, A) for side, h in zip(sides, ends, strict=True)]
