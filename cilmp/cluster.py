@@ -59,7 +59,7 @@ class Ray:
 
 class RayRun:
     def __init__(self, ray, reference):
-        self.ray, self.reference = ray, reference
+        self.ray, self.reference, self.stopped = ray, reference, False
 
     def poll(self) -> int | None:
         done, _ = self.ray.wait([self.reference], timeout=0)
@@ -68,10 +68,12 @@ class RayRun:
         try:
             return self.ray.get(self.reference)
         except self.ray.exceptions.RayError as error:
-            print(f"Ray: {error}", file=sys.stderr)
+            if not self.stopped:
+                print(f"Ray: {error}", file=sys.stderr)
             return 1
 
     def signal(self, number: int) -> None:
+        self.stopped = True
         self.ray.cancel(self.reference, force=number == signal.SIGKILL)
 
 
