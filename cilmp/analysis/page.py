@@ -34,7 +34,9 @@ figcaption { font-size: .85rem; color: #444; }
 .gallery li { font-size: .85rem; line-height: 1.35; break-inside: avoid; }
 @media (max-width: 40rem) { body { padding: .7rem; font-size: 15px; } th, td { padding: .25rem .45rem; } }
 @media print { body { max-width: none; font-size: 10pt; } nav { display: none; } .wide { overflow: visible; }
-  figure, table, .gallery li { break-inside: avoid; } h2, h3 { break-after: avoid; } th, td { white-space: normal; } }
+  figure, table, .gallery li { break-inside: avoid; } h2, h3 { break-after: avoid; }
+  th, td { white-space: normal; overflow-wrap: normal; padding: .2rem .35rem; font-size: 8.5pt; }
+  td.long { overflow-wrap: anywhere; min-width: 0; } }
 """
 
 
