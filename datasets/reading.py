@@ -103,8 +103,8 @@ def decode_dicom(file: BinaryIO) -> Image.Image:
 def problem(path: str) -> str:
     """Why an image cannot be read, or ''.  Looks at its header and end; decodes only what looks cut off.
 
-    A quarter to half a millisecond an image where a decode takes 1 to 40 (benchmarks/reading.py).  A PNG's checksums cover
-    all of it; damage in the middle of a JPEG shows as a grey patch at worst, in every decoder.
+    A quarter to half a millisecond an image where a decode takes 1 to 40 (benchmarks/reading.py).  A PNG's checksums
+    cover all of it; damage in the middle of a JPEG shows as a grey patch at worst, in every decoder.
     """
     try:
         with open(path, "rb") as file:
