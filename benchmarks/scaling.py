@@ -8,13 +8,12 @@ One dimension at a time around C = 22, B = 8, 32 x 4096; each step is timed besi
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from step import ImageAlone, build, facts, flops, memory, timed, training, vit_b16
+from step import ImageAlone, build, flops, memory, save, timed, training, vit_b16
 
 CENTRE = dict(classes=22, batch=8, length=32, width=4096)
 RANGES = dict(classes=[2, 8, 22, 50, 100], batch=[2, 4, 8, 16], length=[16, 24, 32, 40], width=[576, 2048, 4096, 8192])
@@ -51,10 +50,7 @@ def main() -> None:
                 flush=True,
             )
     if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        said = facts(device, "fp32")
-        path = args.out / f"scaling-{said['device']}-torch{said['torch']}-fp32.json"
-        path.write_text(json.dumps(said | dict(rows=rows), indent=1) + "\n")
+        save(args.out, "scaling", rows, device, "fp32")
 
 
 if __name__ == "__main__":

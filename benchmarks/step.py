@@ -46,11 +46,14 @@ def build(name: str, clip: CLIP, classes: int, states: tuple[int, int] = (32, 40
     return TRAINERS[name].method(clip, classnames(classes), options, *knowledge)
 
 
-def facts(device: torch.device, precision: str) -> dict:
-    """What a figure depends on; for a file's name, too."""
+def save(out: Path, what: str, rows: list[dict], device: torch.device, precision: str) -> None:
+    """Rows and what they depend on; the file's name says it too."""
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()}-{device.type}"
     where = where.replace(" ", "-").replace("/", "-")
-    return dict(device=where, threads=torch.get_num_threads(), torch=torch.__version__, precision=precision)
+    facts = dict(device=where, threads=torch.get_num_threads(), torch=torch.__version__, precision=precision)
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"{what}-{where}-torch{torch.__version__}-{precision}.json"
+    path.write_text(json.dumps(facts | dict(rows=rows), indent=1) + "\n")
 
 
 class ImageAlone(torch.nn.Module):
@@ -203,10 +206,7 @@ def main() -> None:
                         flush=True,
                     )
     if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        said = facts(device, args.precision)
-        name = f"step-{args.name}{said['device']}-torch{said['torch']}-{args.precision}.json"
-        (args.out / name).write_text(json.dumps(said | dict(rows=rows), indent=1) + "\n")
+        save(args.out, f"step-{args.name}".rstrip("-"), rows, device, args.precision)
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ class Block(nn.Module):
                 packing, x = segment.x.packing, segment.x.x
                 y = self.linear(x, 0, 3)
                 if i + 1 < len(segments):
-                    keys.append(DenseKeys(*self.heads_of(packing.whole.pad(y))[1:], segment.hidden))
+                    keys.append(DenseKeys(*self.heads_of(packing.whole.pad(y[..., self.width :])), segment.hidden))
                 before = keys[:i]
                 parts = []
                 for classes, part in zip(packing.members, packing.split(y), strict=True):
