@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from step import ImageAlone, build, flops, memory, save, timed, training, vit_b16
+from step import ImageAlone, build, classnames, flops, memory, save, timed, training, vit_b16
 
 CENTRE = dict(classes=22, batch=8, length=32, width=4096)
 RANGES = dict(classes=[2, 8, 22, 50, 100], batch=[2, 4, 8, 16], length=[16, 24, 32, 40], width=[576, 2048, 4096, 8192])
@@ -34,9 +34,10 @@ def main() -> None:
             size = CENTRE | {name: value}
             image = torch.randn(size["batch"], 3, 224, 224, device=device)
             label = torch.randint(size["classes"], (size["batch"],), device=device)
+            names = classnames(size["classes"])
             models = {
                 "alone": ImageAlone(clip).to(device),
-                "cilmp": build("CILMP", clip, size["classes"], (size["length"], size["width"])).to(device).train(),
+                "cilmp": build("CILMP", clip, names, (size["length"], size["width"])).to(device).train(),
             }
             steps = {key: training(model, image, label, nullcontext) for key, model in models.items()}
             seconds = {key: statistics.median(v) for key, v in timed(steps, args.repeats, device).items()}

@@ -19,31 +19,21 @@ from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from yacs.config import CfgNode
 
-from cilmp.analysis.flops import plain_attention, vit_b16
+import cilmp.trainers  # noqa: F401  registers the trainers
+from cilmp.analysis.flops import build, plain_attention, vit_b16
 from cilmp.clip import CLIP
-from cilmp.trainers.cilmp import CILMP
-from cilmp.trainers.cocoop import CoCoOp
-from cilmp.trainers.coop import CoOp
-from cilmp.trainers.maple import MaPLe
 
 FINDINGS = "nodule effusion carcinoma pneumonia fibrosis edema cyst polyp ulcer hemorrhage".split()
 KINDS = ["", "viral", "benign", "malignant", "acute bacterial", "chronic", "diffuse interstitial", "calcified"]
 KINDS += ["mild", "severe", "recurrent"]
-TRAINERS = {"CoOp": CoOp, "CoCoOp": CoCoOp, "MaPLe": MaPLe, "CILMP": CILMP}
+TRAINERS = ("CoOp", "CoCoOp", "MaPLe", "CILMP")
 
 
 def classnames(n: int) -> list[str]:
     """Names of one to several tokens."""
     names = [f"{kind} {finding}".strip() for kind in KINDS for finding in FINDINGS]
     return [names[i % len(names)] + (f" grade {i // len(names) + 1}" if i >= len(names) else "") for i in range(n)]
-
-
-def build(name: str, clip: CLIP, classes: int, states: tuple[int, int] = (32, 4096)) -> torch.nn.Module:
-    options = CfgNode(TRAINERS[name].defaults | ({"CTX_INIT": "a photo of a"} if "Co" in name else {}))
-    knowledge = [[torch.randn(states) for _ in range(classes)]] if name == "CILMP" else []
-    return TRAINERS[name].method(clip, classnames(classes), options, *knowledge)
 
 
 def save(out: Path, what: str, rows: list[dict], device: torch.device, precision: str) -> None:
@@ -180,9 +170,9 @@ def main() -> None:
             print(f"C={classes}: {tokens:.1f} tokens of name a class")
             label = torch.randint(classes, (batch,), device=device)
             for name in args.trainers:
-                models[name, "fast"] = build(name, clip, classes).to(device)
+                models[name, "fast"] = build(name, clip, classnames(classes)).to(device)
                 if args.literal:
-                    models[name, "literal"] = build(name, clip, classes).to(device)
+                    models[name, "literal"] = build(name, clip, classnames(classes)).to(device)
                     models[name, "literal"].literal = True
             for kind, make in (("train", training), ("test", testing)):
                 for model in models.values():

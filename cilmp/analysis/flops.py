@@ -41,7 +41,7 @@ def vit_b16():
     return clip.eval().requires_grad_(False)
 
 
-def build(name: str, clip, classnames: list[str]):
+def build(name: str, clip, classnames: list[str], states: tuple[int, int] = STATES):
     """A trainer's method on this CLIP, with the trainer's own defaults and the usual four words of context."""
     import torch
     from yacs.config import CfgNode
@@ -55,7 +55,7 @@ def build(name: str, clip, classnames: list[str]):
 
         return Fixed(clip, classnames, [DEFAULT])
     options = CfgNode(kind.defaults | ({"CTX_INIT": "a photo of a"} if "CTX_INIT" in kind.defaults else {}))
-    knowledge = [[torch.randn(STATES) for _ in classnames]] if "REPRESENTATIONS" in kind.defaults else []
+    knowledge = [[torch.randn(states) for _ in classnames]] if "REPRESENTATIONS" in kind.defaults else []
     return kind.method(clip, classnames, options, *knowledge)
 
 
