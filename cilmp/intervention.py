@@ -59,14 +59,28 @@ class Dropped(torch.autograd.Function):
     def forward(ctx, h: Tensor, A: Tensor, P: Tensor, share: float) -> tuple[Tensor, Tensor]:
         mask = draw((len(A), *h.shape), share, h.device)
         ctx.save_for_backward(h, mask)
-        keep = mask.to(h.dtype)
-        return (h * keep) @ A.mT, keep @ P.mT
+        own, fold = [], []
+        for some, a, p in zip(*pieces(mask, A, P), strict=True):
+            keep = some.to(h.dtype)
+            own.append((h * keep) @ a.mT)
+            fold.append(keep @ p.mT)
+        return torch.cat(own), torch.cat(fold)
 
     @staticmethod
     def backward(ctx, for_own: Tensor, for_fold: Tensor):
         h, mask = ctx.saved_tensors
-        keep = mask.to(h.dtype)
-        return None, for_own.mT @ (h * keep), for_fold.mT @ keep, None
+        A, P = [], []
+        for some, own, fold in zip(*pieces(mask, for_own, for_fold), strict=True):
+            keep = some.to(h.dtype)
+            A.append(own.mT @ (h * keep))
+            P.append(fold.mT @ keep)
+        return None, torch.cat(A), torch.cat(P), None
+
+
+def pieces(*tensors: Tensor) -> list[Sequence[Tensor]]:
+    """Each tensor (K, ...) in pieces to work through: a CPU keeps one layer in its caches, a GPU launches once."""
+    step = 1 if tensors[0].device.type == "cpu" else len(tensors[0])
+    return [tensor.split(step) for tensor in tensors]
 
 
 class Rotation(nn.Module):
