@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cilmp.attention import DenseKeys, Keys, LowRank, LowRankKeys, Segment, attend
-from cilmp.packing import Packed
+from cilmp.attention import Keys, LowRank, Segment, attend, heads_first, low_rank_keys, merge
+from cilmp.packing import Packed, Packing
 
 Writes = Mapping[int, Tensor | LowRank]  # segment -> the tokens that overwrite it
 
@@ -78,15 +78,12 @@ class Block(nn.Module):
 
     def project(self, x: Tensor, first: int, last: int) -> tuple[Tensor, ...]:
         """Parts [first, last) of (query, key, value) of x (..., n, D), each (..., n, H, e)."""
-        return self.heads_of(self.linear(x, first, last))
+        return self.linear(x, first, last).unflatten(-1, (last - first, self.heads, -1)).unbind(-3)
 
     def linear(self, x: Tensor, first: int, last: int) -> Tensor:
         """The same end to end, (..., n, (last - first) D)."""
         rows = slice(first * self.width, last * self.width)
         return F.linear(self.ln_1(x), self.attn.in_proj_weight[rows], self.attn.in_proj_bias[rows])
-
-    def heads_of(self, y: Tensor) -> tuple[Tensor, ...]:
-        return y.unflatten(-1, (-1, self.heads, self.width // self.heads)).unbind(-3)
 
     def full(self, x: Tensor, extra: Tensor | None = None, causal: bool = False, rows: int | None = None) -> Tensor:
         """Plain attention over x (..., n, D) and key-only tokens `extra` (... or 1, m, D) -> the first `rows` of x."""
@@ -103,74 +100,84 @@ class Block(nn.Module):
         x, hidden = segment.x, segment.hidden
         if isinstance(x, LowRank):
             weight, bias = self.attn.in_proj_weight[self.width :], self.attn.in_proj_bias[self.width :]
-            return LowRankKeys(x, self.ln_1, weight, bias, self.heads, hidden)
-        if isinstance(x, Packed):
-            return DenseKeys(*self.heads_of(x.packing.whole.pad(self.linear(x.x, 1, 3))), hidden)
-        return DenseKeys(*self.project(x, 1, 3), hidden)
+            return low_rank_keys(x, self.ln_1, weight, bias, self.heads, hidden)
+        y = x.packing.whole.pad(self.linear(x.x, 1, 3)) if isinstance(x, Packed) else self.linear(x, 1, 3)
+        return Keys(*heads_first(y, self.heads, 2), hidden)
 
     def causal(self, segments: Sequence[Segment], wanted: Sequence[bool]) -> list[Segment]:
         """Causal attention over segments; those not wanted give keys and values and come back as they were."""
         keys: list[Keys] = []
         after = []
         for i, (segment, want) in enumerate(zip(segments, wanted, strict=True)):
-            if not want:
+            if i + 1 < len(segments) or not want:
                 keys.append(self.keys(segment))
-                after.append(segment)
-                continue
-            if isinstance(segment.x, Packed):
-                packing, x = segment.x.packing, segment.x.x
-                y = self.linear(x, 0, 3)
-                if i + 1 < len(segments):
-                    keys.append(DenseKeys(*self.heads_of(packing.whole.pad(y[..., self.width :])), segment.hidden))
-                before = keys[:i]
-                parts = []
-                for classes, part in zip(packing.members, packing.split(y), strict=True):
-                    q, k, v = self.heads_of(part)  # (B, C_g, m_g, H, e)
-                    parts.append(attend(q, [*(key.of(classes) for key in before), DenseKeys(k, v, future(q))]))
-                x = Packed(self.finish(x, packing.join(parts)), packing)
-            else:
-                x = segment.dense().to(self.attn.in_proj_weight.dtype)
-                q, k, v = self.project(x, 0, 3)  # (B, C, n, H, e)
-                if not keys and segment.mask is None:
-                    y = fused(q, k, v, causal=True).flatten(-2)
-                else:
-                    own = DenseKeys(k, v, future(q) if segment.mask is None else future(q) | segment.hidden)
-                    y = attend(q, [*keys, own])
-                keys.append(DenseKeys(k, v, segment.hidden))
-                x = self.finish(x, y)
-            after.append(Segment(x, segment.mask))
+            after.append(self.step(segment, keys[:i]) if want else segment)
         return after
+
+    def step(self, segment: Segment, before: Sequence[Keys]) -> Segment:
+        """One segment through the block, behind others' keys."""
+        packing = segment.x.packing if isinstance(segment.x, Packed) else None
+        x = segment.x.x if packing else segment.dense().to(self.attn.in_proj_weight.dtype)
+        y = self.linear(x, 0, 3)
+        if not (packing or before or segment.mask is not None):
+            q, k, v = y.unflatten(-1, (3, self.heads, -1)).unbind(-3)
+            return Segment(self.finish(x, fused(q, k, v, causal=True).flatten(-2)))
+        parts = []
+        for some, (q, k, v) in self.groups(y, packing, merge(before)):
+            hidden = future(q) if packing or segment.mask is None else future(q) | segment.hidden
+            parts.append(attend(q, [*some, Keys(k, v, hidden)]))
+        x = self.finish(x, self.join(parts, packing))
+        return Segment(Packed(x, packing) if packing else x, segment.mask)
+
+    def groups(self, y: Tensor, packing: Packing | None, before: Sequence[Keys]):
+        """For each group of classes: their keys among `before` and the parts of y, each (H, B, C_g, m_g, e)."""
+        y = heads_first(y, self.heads, y.shape[-1] // self.width)
+        if not packing:
+            return [(before, y.unbind(0))]
+        parts = packing.split(y.flatten(0, 2))
+        return [
+            ([key.of(classes) for key in before], part.unflatten(0, y.shape[:3]).unbind(0))
+            for classes, part in zip(packing.members, parts, strict=True)
+        ]
+
+    def join(self, parts: Sequence[Tensor], packing: Packing | None) -> Tensor:
+        """Each group's (H, B, C_g, m_g, e) -> (B, N, D); without packing (B, C, n, D)."""
+        if packing:
+            lead = parts[0].shape[:2]
+            joined = packing.join([part.flatten(0, 1) for part in parts]).unflatten(0, lead)
+        else:
+            (joined,) = parts
+        return joined.movedim(0, -2).flatten(-2)
 
     def read(self, segments: Sequence[Segment], row: Tensor) -> Tensor:
         """The last block: only token row[c] of the last segment is computed, (B, C, D)."""
-        before, last = [self.keys(s) for s in segments[:-1]], segments[-1].x
-        if isinstance(last, Packed):
+        before, last = merge([self.keys(s) for s in segments[:-1]]), segments[-1].x
+        packing = last.packing if isinstance(last, Packed) else None
+        if packing:
             x = last.rows(row)
         else:
             index = row[None, :, None, None].expand(last.shape[0], -1, -1, last.shape[-1])
             x = last.expand(-1, len(row), -1, -1).gather(2, index).squeeze(2)
         x = x[:, :, None]  # (B or 1, C, 1, D)
-        (q,) = self.project(x, 0, 1)
-        if isinstance(last, Packed):
-            packing, parts = last.packing, []
-            for classes, part in zip(packing.members, packing.split(self.linear(last.x, 1, 3)), strict=True):
-                own = DenseKeys(*self.heads_of(part), behind(row[classes], part))
-                parts.append(attend(q.index_select(1, classes), [*(key.of(classes) for key in before), own]))
-            y = torch.cat(parts, dim=1).index_select(1, packing.back)
-        else:
-            own = self.project(last, 1, 3)
-            y = attend(q, [*before, DenseKeys(*own, behind(row, own[0]))])
-        return self.finish(x, y).squeeze(2)
+        (q,) = heads_first(self.linear(x, 0, 1), self.heads, 1)
+        y, parts = self.linear(last.x if packing else last, 1, 3), []
+        members = packing.members if packing else [None]
+        for classes, (some, (k, v)) in zip(members, self.groups(y, packing, before), strict=True):
+            rows, queries = (row, q) if classes is None else (row[classes], q.index_select(2, classes))
+            parts.append(attend(queries, [*some, Keys(k, v, behind(rows, k))]))
+        y = torch.cat(parts, dim=2)
+        y = y.index_select(2, packing.back) if packing else y
+        return self.finish(x, y.movedim(0, -2).flatten(-2)).squeeze(2)
 
 
 def future(q: Tensor) -> Tensor:
-    """(n, n) bool for q (B, C, n, ...), True where a key lies behind its query."""
-    return torch.ones(q.shape[2], q.shape[2], dtype=torch.bool, device=q.device).triu(1)[None]
+    """(1, n, n) bool for q (..., n, e), True where a key lies behind its query."""
+    return torch.ones(q.shape[-2], q.shape[-2], dtype=torch.bool, device=q.device).triu(1)[None]
 
 
 def behind(row: Tensor, k: Tensor) -> Tensor:
-    """(C, 1, n) bool for k (B, C, n, ...), True for the keys behind token row (C,)."""
-    return (torch.arange(k.shape[2], device=row.device) > row[:, None])[:, None]
+    """(C, 1, n) bool for k (..., n, e), True for the keys behind token row (C,)."""
+    return (torch.arange(k.shape[-2], device=row.device) > row[:, None])[:, None]
 
 
 class Transformer(nn.Module):
