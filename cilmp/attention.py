@@ -120,7 +120,7 @@ def low_rank_keys(
             square = square + 2 * torch.einsum("bcnr,bcnr->bcn", z, o @ U) + o.square().sum(-1)
         rstd = (square / len(basis) + ln.eps).rsqrt()[..., None]
         constant = torch.addmv(bias, weight, ln.bias)
-        rows = torch.cat([F.linear((ln.weight[:, None] * U).T, weight), constant[None]])[None, None]  # (1, 1, w, 2 D)
+        rows = torch.cat([F.linear((ln.weight * U.T).contiguous(), weight), constant[None]])[None, None]  # (1, 1, w, 2 D)
         z = torch.cat([z * rstd, torch.ones_like(rstd)], dim=-1)
         if tokens.offset is not None:
             o = F.linear(o * ln.weight, weight)  # (1, C or 1, n, 2 D)

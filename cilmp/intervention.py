@@ -16,6 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def projected(h: Tensor, A: Tensor) -> Tensor:
+    """h (C, n, d) through A (K, a, d) -> (K, C, n, a); as one linear layer, whose gradient has A's layout."""
+    return F.linear(h, A.flatten(0, 1)).unflatten(-1, A.shape[:2]).movedim(-2, 0)
+
+
 class Products(torch.autograd.Function):
     """Products of every row of a (K, i, d) with every row of b (K, j, d), (K, i j, d).
 
@@ -125,8 +130,7 @@ class Intervention(nn.Module):
         s = cls.folded_shifts(modules, h, f)
         R = torch.stack([module.rotation() for module in modules])  # (K, d, r)
         if not (modules[0].training and modules[0].dropout.p):
-            own = torch.einsum("cnd,kad->kcna", h, A)
-            return own[:, None] + torch.einsum("kbcnr,kar->kbcna", s, A @ R)
+            return projected(h, A)[:, None] + torch.einsum("kbcnr,kar->kbcna", s, A @ R)
         pairs = Products.apply(A, R.transpose(1, 2))  # A diag(keep) R is linear in keep
         share = 1 - modules[0].dropout.p
         own, fold = (x / share for x in Dropped.apply(h.flatten(0, 1), A, pairs, share))
@@ -170,8 +174,7 @@ class Conditional(Intervention):
         R = torch.stack([m.rotation().T for m in modules])  # (K, r, d)
         pairs = Products.apply(W2, gate)  # (K, r (r + 1), d)
         linear = torch.cat([pairs, W1 - R], dim=1)  # (K, ., d)
-        both = torch.einsum("cnd,kmd->kcnm", h, linear)
-        fold, own = both.split([pairs.shape[1], W1.shape[1]], dim=-1)
+        fold, own = projected(h, linear).split([pairs.shape[1], W1.shape[1]], dim=-1)
         own = own + torch.stack([m.learned_source.bias for m in modules])[:, None, None]  # (K, C, n, r)
         fold = fold.unflatten(-1, (W2.shape[1], -1))  # (K, C, n, r, r + 1)
         return own[:, None] + torch.einsum("kcnrm,kbm->kbcnr", fold, u)
@@ -218,7 +221,7 @@ class Untouched(Intervention):
 
     @classmethod
     def folded(cls, modules: Sequence[Intervention], h: Tensor, f: Tensor, A: Tensor) -> Tensor:
-        return torch.einsum("cnd,kad->kcna", h, A)[:, None]
+        return projected(h, A)[:, None]
 
 
 INTERVENTIONS: dict[str, type[Intervention]] = {

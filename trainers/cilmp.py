@@ -22,7 +22,7 @@ from cilmp.averaging import GaussianAverage
 from cilmp.clip import CLIP
 from cilmp.devices import exactly
 from cilmp.errors import UserError, nearest
-from cilmp.intervention import INTERVENTIONS
+from cilmp.intervention import INTERVENTIONS, projected
 from cilmp.prompts import ClassPrompts, context, lead
 from cilmp.trainers.base import Prompted, PromptTrainer
 from dassl.engine import TRAINER_REGISTRY
@@ -61,7 +61,7 @@ def folded(layers: Sequence[LLMTokens], states: Tensor, ends: tuple[Tensor, Tens
         A = torch.stack([layer.lora_proj.lora_A for layer in layers])  # (K, r, d)
         sides = [layer.prefix_intervention for layer in layers], [layer.suffix_intervention for layer in layers]
         low = [type(side[0]).folded(side, h, f, A) for side, h in zip(sides, ends, strict=True)]
-        z = torch.einsum("cld,krd->kclr", states, A)[:, None]  # (K, 1, C, L, r)
+        z = projected(states, A)[:, None]  # (K, 1, C, L, r)
         z = z + torch.einsum("clj,kbcjr->kbclr", place, torch.cat(low, dim=3))
     return [LowRank(tokens, layer.lora_proj.lora_B) for tokens, layer in zip(z, layers, strict=True)]
 
