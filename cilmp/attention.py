@@ -85,8 +85,7 @@ class Keys:
 
     def scores(self, q: Tensor) -> Tensor:
         """q (H, B, C, q, e) -> (H, B, C, q, n), -inf where hidden."""
-        k = self.k * q.shape[-1] ** -0.5  # before the product, which could overflow half precision
-        scores = torch.einsum("hbcqe,hbcwe->hbcqw", q, k)
+        scores = torch.einsum("hbcqe,hbcwe->hbcqw", q, self.k)
         if self.z is not None:
             scores = torch.einsum("hbcqw,bcnw->hbcqn", scores, self.z)
         return scores if self.hidden is None else scores.masked_fill(self.hidden, -torch.inf)
@@ -120,19 +119,47 @@ def low_rank_keys(
             square = square + 2 * torch.einsum("bcnr,bcnr->bcn", z, o @ U) + o.square().sum(-1)
         rstd = (square / len(basis) + ln.eps).rsqrt()[..., None]
         constant = torch.addmv(bias, weight, ln.bias)
-        rows = torch.cat([F.linear((ln.weight * U.T).contiguous(), weight), constant[None]])[None, None]  # (1, 1, w, 2 D)
+        rows = torch.cat([F.linear((ln.weight * U.T).contiguous(), weight), constant[None]])[
+            None, None
+        ]  # (1, 1, w, 2 D)
         z = torch.cat([z * rstd, torch.ones_like(rstd)], dim=-1)
         if tokens.offset is not None:
             o = F.linear(o * ln.weight, weight)  # (1, C or 1, n, 2 D)
             rows = torch.cat([rows.expand(*o.shape[:2], -1, -1), o], dim=2)
             z = torch.cat([z, rstd.squeeze(-1).diag_embed()], dim=-1)
-        return Keys(*heads_first(rows.to(dtype), heads, 2), hidden, z.to(dtype))
+        return Keys(*with_heads_first(rows.to(dtype), heads, 2), hidden, z.to(dtype))
 
 
-def heads_first(y: Tensor, heads: int, parts: int) -> Tensor:
-    """y (..., parts * D), each part's heads end to end, -> (parts, H, ..., e)."""
-    y = y.unflatten(-1, (parts, heads, -1))
-    return y.permute(-3, -2, *range(y.dim() - 3), -1).contiguous()
+class HeadsFirst(torch.autograd.Function):
+    """(..., parts * D), each part's heads end to end, -> (parts, H, ..., e); the first part times `scale`.
+
+    One pass each way: the scale of attention works in place on the copies that the change of layout makes.
+    """
+
+    @staticmethod
+    def forward(ctx, y: Tensor, parts: int, heads: int, scale: float) -> Tensor:
+        ctx.scale = scale
+        y = y.unflatten(-1, (parts, heads, -1))
+        y = y.permute(-3, -2, *range(y.dim() - 3), -1).clone(memory_format=torch.contiguous_format)
+        if scale != 1.0:
+            y[0].mul_(scale)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        grad = grad.permute(*range(2, grad.dim() - 1), 0, 1, -1).clone(memory_format=torch.contiguous_format)
+        if ctx.scale != 1.0:
+            grad[..., 0, :, :].mul_(ctx.scale)
+        return grad.flatten(-3), None, None, None
+
+
+def with_heads_first(y: Tensor, heads: int, parts: int) -> Tensor:
+    """y (..., parts * D): keys and values (2 parts), or queries in front -> (parts, H, ..., e).
+
+    Queries come scaled by 1 / sqrt(e): before the product, which could overflow half precision.
+    """
+    scale = 1.0 if parts == 2 else (y.shape[-1] // (parts * heads)) ** -0.5
+    return HeadsFirst.apply(y, parts, heads, scale)
 
 
 def merge(keys: Sequence[Keys]) -> list[Keys]:
@@ -149,7 +176,7 @@ def merge(keys: Sequence[Keys]) -> list[Keys]:
 
 
 def attend(q: Tensor, keys: Sequence[Keys]) -> Tensor:
-    """Softmax attention of q (H, B or 1, C or 1, q, e) over several segments -> (H, B, C, q, e).
+    """Softmax attention of scaled queries q (H, B or 1, C or 1, q, e) over several segments -> (H, B, C, q, e).
 
     Shared keys are met where they lie: nothing of size (B, C, n, D) is expanded.
     """

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cilmp.attention import Keys, LowRank, Segment, attend, heads_first, low_rank_keys, merge
+from cilmp.attention import Keys, LowRank, Segment, attend, low_rank_keys, merge, with_heads_first
 from cilmp.packing import Packed, Packing
 
 Writes = Mapping[int, Tensor | LowRank]  # segment -> the tokens that overwrite it
@@ -102,7 +102,7 @@ class Block(nn.Module):
             weight, bias = self.attn.in_proj_weight[self.width :], self.attn.in_proj_bias[self.width :]
             return low_rank_keys(x, self.ln_1, weight, bias, self.heads, hidden)
         y = x.packing.whole.pad(self.linear(x.x, 1, 3)) if isinstance(x, Packed) else self.linear(x, 1, 3)
-        return Keys(*heads_first(y, self.heads, 2), hidden)
+        return Keys(*with_heads_first(y, self.heads, 2), hidden)
 
     def causal(self, segments: Sequence[Segment], wanted: Sequence[bool]) -> list[Segment]:
         """Causal attention over segments; those not wanted give keys and values and come back as they were."""
@@ -131,7 +131,7 @@ class Block(nn.Module):
 
     def groups(self, y: Tensor, packing: Packing | None, before: Sequence[Keys]):
         """For each group of classes: their keys among `before` and the parts of y, each (H, B, C_g, m_g, e)."""
-        y = heads_first(y, self.heads, y.shape[-1] // self.width)
+        y = with_heads_first(y, self.heads, y.shape[-1] // self.width)
         if not packing:
             return [(before, y.unbind(0))]
         parts = packing.split(y.flatten(0, 2))
@@ -159,7 +159,7 @@ class Block(nn.Module):
             index = row[None, :, None, None].expand(last.shape[0], -1, -1, last.shape[-1])
             x = last.expand(-1, len(row), -1, -1).gather(2, index).squeeze(2)
         x = x[:, :, None]  # (B or 1, C, 1, D)
-        (q,) = heads_first(self.linear(x, 0, 1), self.heads, 1)
+        (q,) = with_heads_first(self.linear(x, 0, 1), self.heads, 1)
         y, parts = self.linear(last.x if packing else last, 1, 3), []
         members = packing.members if packing else [None]
         for classes, (some, (k, v)) in zip(members, self.groups(y, packing, before), strict=True):

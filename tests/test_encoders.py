@@ -11,7 +11,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from cilmp import packing
-from cilmp.attention import Keys, attend
+from cilmp.attention import Keys, attend, with_heads_first
 from cilmp.clip import CLIP
 from cilmp.encoders import ImageTower, TextTower
 from cilmp.intervention import INTERVENTIONS, draw
@@ -181,10 +181,10 @@ def test_half_precision():
 
 
 def test_half_precision_does_not_overflow_before_the_scale():
-    q, k = torch.full((1, 1, 1, 2, 64), 40.0), torch.full((1, 1, 1, 3, 64), 40.0)  # 40 * 40 * 64 > 65504
-    v = torch.randn(1, 1, 1, 3, 64)
-    half = attend(q.half(), [Keys(k.half(), v.half())])
-    torch.testing.assert_close(half.float(), attend(q, [Keys(k, v)]), rtol=2e-3, atol=2e-3)
+    y = torch.cat([torch.full((1, 1, 3, 128), 40.0), torch.randn(1, 1, 3, 64)], dim=-1)  # 40 * 40 * 64 > 65504
+    q, k, v = with_heads_first(y.half(), 1, 3)
+    exact = nn.functional.scaled_dot_product_attention(*y.split(64, dim=-1))
+    torch.testing.assert_close(attend(q, [Keys(k, v)])[0].float(), exact, rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("kind", sorted(INTERVENTIONS))
