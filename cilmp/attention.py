@@ -49,6 +49,11 @@ class Segment:
         return self.x if isinstance(self.x, Tensor) else self.x.dense()
 
     @property
+    def tokens(self) -> Tensor:
+        """What a block computes on: dense, or (B or 1, N, D) of packed tokens."""
+        return self.x.x if isinstance(self.x, Packed) else self.dense()
+
+    @property
     def hidden(self) -> Tensor | None:
         """(C, 1, n) bool, True in the gaps."""
         return None if self.mask is None else ~self.mask[:, None]
@@ -84,7 +89,7 @@ class Keys:
         return Keys(k, v, hidden, z)
 
     def scores(self, q: Tensor) -> Tensor:
-        """q (H, B, C, q, e) -> (H, B, C, q, n), -inf where hidden."""
+        """Scaled queries q (H, B, C, q, e) -> (H, B, C, q, n), -inf where hidden."""
         scores = torch.einsum("hbcqe,hbcwe->hbcqw", q, self.k)
         if self.z is not None:
             scores = torch.einsum("hbcqw,bcnw->hbcqn", scores, self.z)
@@ -119,9 +124,8 @@ def low_rank_keys(
             square = square + 2 * torch.einsum("bcnr,bcnr->bcn", z, o @ U) + o.square().sum(-1)
         rstd = (square / len(basis) + ln.eps).rsqrt()[..., None]
         constant = torch.addmv(bias, weight, ln.bias)
-        rows = torch.cat([F.linear((ln.weight * U.T).contiguous(), weight), constant[None]])[
-            None, None
-        ]  # (1, 1, w, 2 D)
+        rows = F.linear((ln.weight * U.T).contiguous(), weight)
+        rows = torch.cat([rows, constant[None]])[None, None]  # (1, 1, w, 2 D)
         z = torch.cat([z * rstd, torch.ones_like(rstd)], dim=-1)
         if tokens.offset is not None:
             o = F.linear(o * ln.weight, weight)  # (1, C or 1, n, 2 D)

@@ -97,28 +97,37 @@ class Block(nn.Module):
         return self.finish(x, fused(q, k, v, causal).flatten(-2))
 
     def keys(self, segment: Segment) -> Keys:
-        x, hidden = segment.x, segment.hidden
-        if isinstance(x, LowRank):
+        """Of a segment that only is looked at."""
+        if isinstance(segment.x, LowRank):
             weight, bias = self.attn.in_proj_weight[self.width :], self.attn.in_proj_bias[self.width :]
-            return low_rank_keys(x, self.ln_1, weight, bias, self.heads, hidden)
-        y = x.packing.whole.pad(self.linear(x.x, 1, 3)) if isinstance(x, Packed) else self.linear(x, 1, 3)
-        return Keys(*with_heads_first(y, self.heads, 2), hidden)
+            return low_rank_keys(segment.x, self.ln_1, weight, bias, self.heads, segment.hidden)
+        return self.kept(self.linear(segment.tokens, 1, 3), segment)
+
+    def kept(self, y: Tensor, segment: Segment) -> Keys:
+        """Keys from the key and value parts y of the segment's tokens."""
+        if isinstance(segment.x, Packed):
+            y = segment.x.packing.whole.pad(y)
+        return Keys(*with_heads_first(y, self.heads, 2), segment.hidden)
 
     def causal(self, segments: Sequence[Segment], wanted: Sequence[bool]) -> list[Segment]:
         """Causal attention over segments; those not wanted give keys and values and come back as they were."""
         keys: list[Keys] = []
         after = []
         for i, (segment, want) in enumerate(zip(segments, wanted, strict=True)):
-            if i + 1 < len(segments) or not want:
+            if not want:
                 keys.append(self.keys(segment))
-            after.append(self.step(segment, keys[:i]) if want else segment)
+                after.append(segment)
+                continue
+            x = segment.tokens.to(self.attn.in_proj_weight.dtype)
+            y = self.linear(x, 0, 3)
+            after.append(self.step(segment, x, y, keys))
+            if i + 1 < len(segments):
+                keys.append(self.kept(y[..., self.width :], segment))
         return after
 
-    def step(self, segment: Segment, before: Sequence[Keys]) -> Segment:
-        """One segment through the block, behind others' keys."""
+    def step(self, segment: Segment, x: Tensor, y: Tensor, before: Sequence[Keys]) -> Segment:
+        """The segment behind the block: x its tokens, y their query, key and value, `before` the keys ahead of it."""
         packing = segment.x.packing if isinstance(segment.x, Packed) else None
-        x = segment.x.x if packing else segment.dense().to(self.attn.in_proj_weight.dtype)
-        y = self.linear(x, 0, 3)
         if not (packing or before or segment.mask is not None):
             q, k, v = y.unflatten(-1, (3, self.heads, -1)).unbind(-3)
             return Segment(self.finish(x, fused(q, k, v, causal=True).flatten(-2)))
@@ -160,7 +169,7 @@ class Block(nn.Module):
             x = last.expand(-1, len(row), -1, -1).gather(2, index).squeeze(2)
         x = x[:, :, None]  # (B or 1, C, 1, D)
         (q,) = with_heads_first(self.linear(x, 0, 1), self.heads, 1)
-        y, parts = self.linear(last.x if packing else last, 1, 3), []
+        y, parts = self.linear(segments[-1].tokens, 1, 3), []
         members = packing.members if packing else [None]
         for classes, (some, (k, v)) in zip(members, self.groups(y, packing, before), strict=True):
             rows, queries = (row, q) if classes is None else (row[classes], q.index_select(2, classes))
