@@ -1,4 +1,4 @@
-"""One training step and one test batch of each trainer, against the image tower alone: time, memory, FLOPs.
+"""One training step and one test batch of each trainer, against the image tower alone: time, memory, FLOPs, bytes.
 
     python benchmarks/step.py --classes 5 22 100 --batch 8 --out benchmarks/results
 
@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 import cilmp.trainers  # noqa: F401  registers the trainers
@@ -109,6 +111,28 @@ def timed(steps: dict, repeats: int, device) -> dict[str, list[float]]:
     return seconds
 
 
+PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution")  # what the counter of FLOPs counts
+
+
+class Traffic(TorchDispatchMode):
+    """Bytes that everything except matrix products reads and writes: time that no FLOP tells of."""
+
+    moved = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        out = operation(*args, **(kwargs or {}))
+        name = operation.overloadpacket.__name__
+        if not (operation.is_view or name in PRODUCTS or "empty" in name or "attention" in name):
+            self.moved += sum(x.nbytes for x in tree_leaves((args, kwargs, out)) if isinstance(x, torch.Tensor))
+        return out
+
+
+def traffic(step) -> int:
+    with Traffic() as counter:
+        step()
+    return counter.moved
+
+
 def flops(step, model, train: bool) -> int:
     trained = [p for p in model.parameters() if p.requires_grad]
     for p in trained:
@@ -187,9 +211,11 @@ def main() -> None:
                     row |= dict(
                         tokens=tokens, ratio=median / alone, gflops=work / 1e9, gflops_per_second=work / 1e9 / median
                     )
+                    row["gb_moved"] = traffic(steps[name, path]) / 1e9
                     row["extra_mb"] = None if args.no_memory else memory(steps[name, path], device)
                     rows.append(row)
-                    extra = "" if args.no_memory else f"  {row['extra_mb']:9.0f} MB"
+                    extra = f" {row['gb_moved']:6.1f} GB moved"
+                    extra += "" if args.no_memory else f" {row['extra_mb']:7.0f} MB held"
                     print(
                         f"{kind:5s} B={batch:<3d} C={classes:<4d} {name:12s}{path:8s} {median:8.3f} s  "
                         f"x{row['ratio']:5.2f} of image alone  {work / 1e9:9.0f} GFLOP{extra}",
