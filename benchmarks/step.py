@@ -25,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import cilmp.trainers  # noqa: F401  registers the trainers
 from cilmp.analysis.flops import build, plain_attention, vit_b16
 from cilmp.clip import CLIP
+from cilmp.devices import keep_memory
 
 FINDINGS = "nodule effusion carcinoma pneumonia fibrosis edema cyst polyp ulcer hemorrhage".split()
 KINDS = ["", "viral", "benign", "malignant", "acute bacterial", "chronic", "diffuse interstitial", "calcified"]
@@ -46,6 +47,14 @@ def save(out: Path, what: str, rows: list[dict], device: torch.device, precision
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{what}-{where}-torch{torch.__version__}-{precision}.json"
     path.write_text(json.dumps(facts | dict(rows=rows), indent=1) + "\n")
+
+
+def prepare(name: str) -> torch.device:
+    """The device, set up as a trainer does."""
+    device = torch.device(name)
+    if device.type == "cpu":
+        keep_memory()
+    return device
 
 
 class ImageAlone(torch.nn.Module):
@@ -177,7 +186,7 @@ def main() -> None:
     parser.add_argument("--name", default="", help="goes into the JSON's name, before the device")
     args = parser.parse_args()
 
-    device = torch.device(args.device)
+    device = prepare(args.device)
     clip = vit_b16().cast(args.precision).to(device)
 
     def autocast():

@@ -1,7 +1,9 @@
-"""Which device a command uses where the user names none, and full precision on any."""
+"""Which device a command uses where the user names none, full precision on any, and a CPU's memory."""
 
 from __future__ import annotations
 
+import ctypes
+import platform
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -32,6 +34,18 @@ def exactly(device: torch.device) -> AbstractContextManager:
         return torch.autocast(device.type, enabled=False)
     except RuntimeError:
         return nullcontext()
+
+
+def keep_memory() -> None:
+    """This process holds on to memory it frees, for the next step.
+
+    glibc gives large blocks back and fetches them again page by page: a tenth of a training step on a CPU
+    (benchmarks/NOTES.md).  Where malloc is not glibc's nothing happens.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        for option, value in ((-4, 0), (-1, -1)):  # M_MMAP_MAX 0: no block apart; M_TRIM_THRESHOLD -1: never shrink
+            libc.mallopt(option, value)
 
 
 def available(kind: str) -> bool:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from cilmp import literal
 from cilmp.clip import CLIP, load_clip
-from cilmp.devices import choose
+from cilmp.devices import choose, keep_memory
 from cilmp.errors import UserError
 from cilmp.trainers import parallel
 from dassl.data import DataManager
@@ -123,6 +123,8 @@ class PromptTrainer(TrainerX):
     def build_data_loader(self) -> None:
         # Dassl, whose constructor has just chosen a device, knows CUDA and the CPU alone
         self.device = choose(accelerate=self.cfg.USE_CUDA)
+        if self.device.type == "cpu":
+            keep_memory()
         self.dm = dm = DataManager(self.cfg, dataset_wrapper=self.reader)
         self.train_loader_x, self.train_loader_u = dm.train_loader_x, dm.train_loader_u
         self.val_loader, self.test_loader = dm.val_loader, dm.test_loader
