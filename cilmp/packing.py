@@ -101,11 +101,13 @@ class Packing(nn.Module):
 
     def split(self, x: Tensor) -> list[Tensor]:
         """(B, N, D) -> each group's (B, C_g, m_g, D)."""
-        return [group.pad(part) for group, part in zip(self.groups, x.split(self.rows, dim=1), strict=True)]
+        parts = x.split(self.rows, dim=1) if len(self.rows) > 1 else [x]  # a split of one would copy its gradient
+        return [group.pad(part) for group, part in zip(self.groups, parts, strict=True)]
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
         """Each group's (B, C_g, m_g, D) -> (B, N, D)."""
-        return torch.cat([group.pack(part) for group, part in zip(self.groups, parts, strict=True)], dim=1)
+        parts = [group.pack(part) for group, part in zip(self.groups, parts, strict=True)]
+        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
 
 @dataclass(frozen=True)

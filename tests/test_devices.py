@@ -40,12 +40,10 @@ from cilmp.devices import keep_memory
 if sys.argv[1] == "keep":
     keep_memory()
 def step():
-    held = [torch.ones(1 << 24) for _ in range(4)]  # 64 MB each
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    del held
-    return before
-before = [step() for _ in range(4)]
-print(before[3] - before[1])
+    held = [torch.ones(1 << 24) for _ in range(4)]  # 64 MB each
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print([step() for _ in range(10)][-1])
 """
     faults = {
         how: int(subprocess.run([sys.executable, "-c", script, how], capture_output=True, text=True, check=True).stdout)
