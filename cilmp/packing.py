@@ -1,6 +1,6 @@
 """Class names of different lengths end to end, without gaps, except inside attention.
 
-Axes: C classes, m tokens of a name, N tokens of all classes together, leading axis B images or 1.
+Axes: C classes, m tokens of a name, N tokens of all classes together, leading axis B images or 1 (or heads and images).
 A name of one word costs one word: what works on single tokens (projections, MLP) sees (B, N, D); attention sees
 groups (B, C_g, m_g, D) of classes with names of about the same length.
 """
