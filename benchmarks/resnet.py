@@ -13,7 +13,9 @@ from pathlib import Path
 
 import torch
 from clip.model import ModifiedResNet
-from step import prepare, save, timed
+from step import save, timed
+
+from cilmp.devices import keep_memory
 
 
 def main() -> None:
@@ -24,7 +26,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for the JSON")
     args = parser.parse_args()
 
-    device, rows = prepare(args.device), []
+    device, rows = torch.device(args.device), []
+    keep_memory(device)
     torch.manual_seed(0)
     plain = ModifiedResNet((3, 4, 6, 3), 1024, 32, 224, 64).eval().requires_grad_(False).to(device)
     models = dict(plain=plain, channels_last=copy.deepcopy(plain).to(memory_format=torch.channels_last))

@@ -13,7 +13,9 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from step import ImageAlone, build, classnames, flops, memory, prepare, save, timed, training, vit_b16
+from step import ImageAlone, build, classnames, flops, memory, save, timed, training, vit_b16
+
+from cilmp.devices import keep_memory
 
 CENTRE = dict(classes=22, batch=8, length=32, width=4096)
 RANGES = dict(classes=[2, 8, 22, 50, 100], batch=[2, 4, 8, 16], length=[16, 24, 32, 40], width=[576, 2048, 4096, 8192])
@@ -27,7 +29,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for the JSON")
     args = parser.parse_args()
 
-    device, rows = prepare(args.device), []
+    device, rows = torch.device(args.device), []
+    keep_memory(device)
     clip = vit_b16().to(device)
     for name in args.over:
         for value in RANGES[name]:

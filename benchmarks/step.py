@@ -49,14 +49,6 @@ def save(out: Path, what: str, rows: list[dict], device: torch.device, precision
     path.write_text(json.dumps(facts | dict(rows=rows), indent=1) + "\n")
 
 
-def prepare(name: str) -> torch.device:
-    """The device, set up as a trainer does."""
-    device = torch.device(name)
-    if device.type == "cpu":
-        keep_memory()
-    return device
-
-
 class ImageAlone(torch.nn.Module):
     """The yardstick: a CILMP's image tower with its prompts and nothing else."""
 
@@ -186,7 +178,8 @@ def main() -> None:
     parser.add_argument("--name", default="", help="goes into the JSON's name, before the device")
     args = parser.parse_args()
 
-    device = prepare(args.device)
+    device = torch.device(args.device)
+    keep_memory(device)  # as a trainer does
     clip = vit_b16().cast(args.precision).to(device)
 
     def autocast():

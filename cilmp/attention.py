@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cilmp.devices import exactly
-from cilmp.packing import Packed
+from cilmp.packing import Packed, Packing
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,13 @@ class Segment:
         return self.x if isinstance(self.x, Tensor) else self.x.dense()
 
     @property
+    def packing(self) -> Packing | None:
+        return self.x.packing if isinstance(self.x, Packed) else None
+
+    @property
     def tokens(self) -> Tensor:
         """What a block computes on: dense, or (B or 1, N, D) of packed tokens."""
-        return self.x.x if isinstance(self.x, Packed) else self.dense()
+        return self.x.x if self.packing else self.dense()
 
     @property
     def hidden(self) -> Tensor | None:

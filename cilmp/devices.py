@@ -36,13 +36,13 @@ def exactly(device: torch.device) -> AbstractContextManager:
         return nullcontext()
 
 
-def keep_memory() -> None:
-    """This process holds on to memory it frees, for the next step.
+def keep_memory(device: torch.device) -> None:
+    """On a CPU this process holds on to memory it frees, for the next step.
 
-    glibc gives large blocks back and fetches them again page by page: a tenth of a training step on a CPU
+    glibc gives large blocks back and fetches them again page by page: a tenth of a training step with 100 classes
     (benchmarks/NOTES.md).  Where malloc is not glibc's nothing happens.
     """
-    if platform.libc_ver()[0] == "glibc":
+    if device.type == "cpu" and platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         for option, value in ((-4, 0), (-1, -1)):  # M_MMAP_MAX 0: no block apart; M_TRIM_THRESHOLD -1: never shrink
             libc.mallopt(option, value)

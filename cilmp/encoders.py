@@ -78,12 +78,15 @@ class Block(nn.Module):
 
     def project(self, x: Tensor, first: int, last: int) -> tuple[Tensor, ...]:
         """Parts [first, last) of (query, key, value) of x (..., n, D), each (..., n, H, e)."""
-        return self.linear(x, first, last).unflatten(-1, (last - first, self.heads, -1)).unbind(-3)
+        return self.heads_of(self.linear(x, first, last))
 
     def linear(self, x: Tensor, first: int, last: int) -> Tensor:
         """The same end to end, (..., n, (last - first) D)."""
         rows = slice(first * self.width, last * self.width)
         return F.linear(self.ln_1(x), self.attn.in_proj_weight[rows], self.attn.in_proj_bias[rows])
+
+    def heads_of(self, y: Tensor) -> tuple[Tensor, ...]:
+        return y.unflatten(-1, (-1, self.heads, self.width // self.heads)).unbind(-3)
 
     def full(self, x: Tensor, extra: Tensor | None = None, causal: bool = False, rows: int | None = None) -> Tensor:
         """Plain attention over x (..., n, D) and key-only tokens `extra` (... or 1, m, D) -> the first `rows` of x."""
@@ -105,8 +108,8 @@ class Block(nn.Module):
 
     def kept(self, y: Tensor, segment: Segment) -> Keys:
         """Keys from the key and value parts y of the segment's tokens."""
-        if isinstance(segment.x, Packed):
-            y = segment.x.packing.whole.pad(y)
+        if segment.packing:
+            y = segment.packing.whole.pad(y)
         return Keys(*with_heads_first(y, self.heads, 2), segment.hidden)
 
     def causal(self, segments: Sequence[Segment], wanted: Sequence[bool]) -> list[Segment]:
@@ -127,25 +130,24 @@ class Block(nn.Module):
 
     def step(self, segment: Segment, x: Tensor, y: Tensor, before: Sequence[Keys]) -> Segment:
         """The segment behind the block: x its tokens, y their query, key and value, `before` the keys ahead of it."""
-        packing = segment.x.packing if isinstance(segment.x, Packed) else None
+        packing = segment.packing
         if not (packing or before or segment.mask is not None):
-            q, k, v = y.unflatten(-1, (3, self.heads, -1)).unbind(-3)
-            return Segment(self.finish(x, fused(q, k, v, causal=True).flatten(-2)))
+            return Segment(self.finish(x, fused(*self.heads_of(y), causal=True).flatten(-2)))
         parts = []
-        for some, (q, k, v) in self.groups(y, packing, merge(before)):
+        for _, some, (q, k, v) in self.groups(y, packing, merge(before)):
             hidden = future(q) if packing or segment.mask is None else future(q) | segment.hidden
             parts.append(attend(q, [*some, Keys(k, v, hidden)]))
         x = self.finish(x, self.join(parts, packing))
         return Segment(Packed(x, packing) if packing else x, segment.mask)
 
     def groups(self, y: Tensor, packing: Packing | None, before: Sequence[Keys]):
-        """For each group of classes: their keys among `before` and the parts of y, each (H, B, C_g, m_g, e)."""
+        """Of each group: its classes (None: all), their keys among `before`, the parts of y as (H, B, C_g, m_g, e)."""
         y = with_heads_first(y, self.heads, y.shape[-1] // self.width)
         if not packing:
-            return [(before, y.unbind(0))]
+            return [(None, before, y.unbind(0))]
         parts = packing.split(y.flatten(0, 2))
         return [
-            ([key.of(classes) for key in before], part.unflatten(0, y.shape[:3]).unbind(0))
+            (classes, [key.of(classes) for key in before], part.unflatten(0, y.shape[:3]).unbind(0))
             for classes, part in zip(packing.members, parts, strict=True)
         ]
 
@@ -160,18 +162,17 @@ class Block(nn.Module):
 
     def read(self, segments: Sequence[Segment], row: Tensor) -> Tensor:
         """The last block: only token row[c] of the last segment is computed, (B, C, D)."""
-        before, last = merge([self.keys(s) for s in segments[:-1]]), segments[-1].x
-        packing = last.packing if isinstance(last, Packed) else None
+        before, last = merge([self.keys(s) for s in segments[:-1]]), segments[-1]
+        tokens, packing = last.tokens, last.packing
         if packing:
-            x = last.rows(row)
+            x = last.x.rows(row)
         else:
-            index = row[None, :, None, None].expand(last.shape[0], -1, -1, last.shape[-1])
-            x = last.expand(-1, len(row), -1, -1).gather(2, index).squeeze(2)
+            index = row[None, :, None, None].expand(tokens.shape[0], -1, -1, tokens.shape[-1])
+            x = tokens.expand(-1, len(row), -1, -1).gather(2, index).squeeze(2)
         x = x[:, :, None]  # (B or 1, C, 1, D)
         (q,) = with_heads_first(self.linear(x, 0, 1), self.heads, 1)
-        y, parts = self.linear(segments[-1].tokens, 1, 3), []
-        members = packing.members if packing else [None]
-        for classes, (some, (k, v)) in zip(members, self.groups(y, packing, before), strict=True):
+        y, parts = self.linear(tokens, 1, 3), []
+        for classes, some, (k, v) in self.groups(y, packing, before):
             rows, queries = (row, q) if classes is None else (row[classes], q.index_select(2, classes))
             parts.append(attend(queries, [*some, Keys(k, v, behind(rows, k))]))
         y = torch.cat(parts, dim=2)

@@ -38,7 +38,7 @@ def test_kept_memory_is_used_again():
 import resource, sys, torch
 from cilmp.devices import keep_memory
 if sys.argv[1] == "keep":
-    keep_memory()
+    keep_memory(torch.device("cpu"))
 def step():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     held = [torch.ones(1 << 24) for _ in range(4)]  # 64 MB each

@@ -123,8 +123,7 @@ class PromptTrainer(TrainerX):
     def build_data_loader(self) -> None:
         # Dassl, whose constructor has just chosen a device, knows CUDA and the CPU alone
         self.device = choose(accelerate=self.cfg.USE_CUDA)
-        if self.device.type == "cpu":
-            keep_memory()
+        keep_memory(self.device)
         self.dm = dm = DataManager(self.cfg, dataset_wrapper=self.reader)
         self.train_loader_x, self.train_loader_u = dm.train_loader_x, dm.train_loader_u
         self.val_loader, self.test_loader = dm.val_loader, dm.test_loader
