@@ -18,7 +18,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10",
-    packages=packages,
+    packages=sorted(set(packages)),
     package_dir=mapped,
     package_data={"cilmp": ["assets/**/*"]},
     install_requires=[

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from cilmp.datasets import splits
-from cilmp.datasets.fingerprints import cores
+from cilmp.datasets.prepare.fingerprints import cores
 
 SIZES = (2500, 5000, 10000)
 
@@ -49,7 +49,7 @@ def measure(folder: Path) -> dict:
     """One run in a process of its own, which reports its peak memory and that of its largest worker."""
     program = (
         "import json, resource, sys\n"
-        "from cilmp.datasets.check import check, failed\n"
+        "from cilmp.datasets.prepare.check import check, failed\n"
         "from cilmp.datasets.folder import FOLDER\n"
         f"report = check(FOLDER, {str(folder)!r})\n"
         "peak = {k: resource.getrusage(w).ru_maxrss // 1024 for k, w in"

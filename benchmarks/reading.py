@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cilmp.datasets import reading
-from cilmp.trainers.config import default_cfg
+from cilmp.images import require_readable
+from cilmp.trainers.engine.config import default_cfg
+from cilmp.trainers.engine.loading import Images
 from dassl.data.datasets import Datum
 from dassl.data.transforms import build_transform
 
@@ -40,7 +41,7 @@ def draw(folder: Path, side: int) -> list[Datum]:
     return items
 
 
-def milliseconds(images: reading.Images) -> float:
+def milliseconds(images: Images) -> float:
     """An image, the quickest of some epochs."""
     times = []
     for _ in range(EPOCHS):
@@ -65,14 +66,14 @@ def main() -> None:
             items = draw(Path(folder), side)
             transform = build_transform(cfg, is_train=True)
             cfg.DATASET.CACHE_MB = 0
-            disk = milliseconds(reading.Images(cfg, items, transform, is_train=True))
+            disk = milliseconds(Images(cfg, items, transform, is_train=True))
             cfg.DATASET.CACHE_MB = 2000
             start = time.perf_counter()
-            kept = reading.Images(cfg, items, transform, is_train=True)
+            kept = Images(cfg, items, transform, is_train=True)
             fill = time.perf_counter() - start
             memory = milliseconds(kept)
             start = time.perf_counter()
-            reading.require_readable([item.impath for item in items])
+            require_readable([item.impath for item in items])
             look = (time.perf_counter() - start) / IMAGES * 1000
         rows.append(
             {

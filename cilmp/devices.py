@@ -48,6 +48,18 @@ def keep_memory(device: torch.device) -> None:
             libc.mallopt(option, value)
 
 
+def peak_memory_mb(device: torch.device) -> float:
+    """The most this process has held: of the GPU's memory on one, else of the machine's; 0 where nothing tells."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if platform.system() == "Darwin" else 2**10)  # bytes there, KiB elsewhere
+
+
 def available(kind: str) -> bool:
     if kind == "mps":
         return torch.backends.mps.is_available()

@@ -3,7 +3,7 @@
 import difflib
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 
 class UserError(Exception):
@@ -17,6 +17,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = [lower[c] for c in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
     return f"{hint} Known: {', '.join(known)}."
+
+
+def brief(things: Sequence[object], n: int = 5) -> str:
+    """'a, b, c and 7 more'"""
+    text = ", ".join(str(thing) for thing in things[:n])
+    return text if len(things) <= n else f"{text} and {len(things) - n} more"
 
 
 def exit_on_user_error(program: Callable[[], int | None]) -> None:

@@ -8,12 +8,13 @@ Parameter names are those of the reference checkpoints.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from cilmp.dropout import Dropped
 
 
 def projected(h: Tensor, A: Tensor) -> Tensor:
@@ -21,71 +22,9 @@ def projected(h: Tensor, A: Tensor) -> Tensor:
     return F.linear(h, A.flatten(0, 1)).unflatten(-1, A.shape[:2]).movedim(-2, 0)
 
 
-class Products(torch.autograd.Function):
-    """Products of every row of a (K, i, d) with every row of b (K, j, d), (K, i j, d).
-
-    Backward sums without a second tensor of this size: a third of autograd's time.
-    """
-
-    @staticmethod
-    def forward(ctx, a: Tensor, b: Tensor) -> Tensor:
-        ctx.save_for_backward(a, b)
-        return (a[:, :, None] * b[:, None]).flatten(1, 2)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        a, b = ctx.saved_tensors
-        grad = grad.unflatten(1, (a.shape[1], b.shape[1]))
-        for_a, for_b = torch.zeros_like(a), torch.zeros_like(b)
-        for j in range(b.shape[1]):
-            for_a.addcmul_(grad[:, :, j], b[:, None, j])
-        for i in range(a.shape[1]):
-            for_b.addcmul_(grad[:, i], a[:, i, None])
-        return for_a, for_b
-
-
-def draw(shape: Sequence[int], share: float, device: torch.device) -> Tensor:
-    """bool, True with probability `share`."""
-    if device.type != "cpu":
-        return torch.rand(shape, device=device) < share
-    # four draws of 16 bits from each random number: a CPU's bernoulli_ takes as long as the products of the mask
-    size = math.prod(shape)
-    bits = torch.empty(-(-size // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-    return (bits[:size] < round(share * 2**16) - 2**15).view(shape)
-
-
-class Dropped(torch.autograd.Function):
-    """(keep * h) A^T (K, T, a) and keep P^T (K, T, p) for a mask drawn here, a byte an entry held for backward.
-
-    h (T, d), A (K, a, d), P (K, p, d); keep (K, T, d) is 0 or 1.  h gets no gradient.
-    """
-
-    @staticmethod
-    def forward(ctx, h: Tensor, A: Tensor, P: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        mask = draw((len(A), *h.shape), share, h.device)
-        ctx.save_for_backward(h, mask)
-        own, fold = [], []
-        for some, a, p in zip(*pieces(mask, A, P), strict=True):
-            keep = some.to(h.dtype)
-            own.append((h * keep) @ a.mT)
-            fold.append(keep @ p.mT)
-        return torch.cat(own), torch.cat(fold)
-
-    @staticmethod
-    def backward(ctx, for_own: Tensor, for_fold: Tensor):
-        h, mask = ctx.saved_tensors
-        A, P = [], []
-        for some, own, fold in zip(*pieces(mask, for_own, for_fold), strict=True):
-            keep = some.to(h.dtype)
-            A.append(own.mT @ (h * keep))
-            P.append(fold.mT @ keep)
-        return None, torch.cat(A), torch.cat(P), None
-
-
-def pieces(*tensors: Tensor) -> list[Sequence[Tensor]]:
-    """Each tensor (K, ...) in pieces to work through: a CPU keeps one layer in its caches, a GPU launches once."""
-    step = 1 if tensors[0].device.type == "cpu" else len(tensors[0])
-    return [tensor.split(step) for tensor in tensors]
+def products(a: Tensor, b: Tensor) -> Tensor:
+    """Of every row of a (K, i, d) with every row of b (K, j, d), (K, i j, d)."""
+    return (a[:, :, None] * b[:, None]).flatten(1, 2)
 
 
 class Rotation(nn.Module):
@@ -131,7 +70,7 @@ class Intervention(nn.Module):
         R = torch.stack([module.rotation() for module in modules])  # (K, d, r)
         if not (modules[0].training and modules[0].dropout.p):
             return projected(h, A)[:, None] + torch.einsum("kbcnr,kar->kbcna", s, A @ R)
-        pairs = Products.apply(A, R.transpose(1, 2))  # A diag(keep) R is linear in keep
+        pairs = products(A, R.transpose(1, 2))  # A diag(keep) R is linear in keep
         share = 1 - modules[0].dropout.p
         own, fold = (x / share for x in Dropped.apply(h.flatten(0, 1), A, pairs, share))
         own, fold = own.unflatten(1, h.shape[:2]), fold.unflatten(1, h.shape[:2])
@@ -172,7 +111,7 @@ class Conditional(Intervention):
         gate = torch.stack([torch.cat([m.weight.T, m.bias[None]]) for m in second])  # (K, r + 1, d)
         W1, W2 = torch.stack([m.learned_source.weight for m in modules]).chunk(2, dim=2)  # (K, r, d) each
         R = torch.stack([m.rotation().T for m in modules])  # (K, r, d)
-        pairs = Products.apply(W2, gate)  # (K, r (r + 1), d)
+        pairs = products(W2, gate)  # (K, r (r + 1), d)
         linear = torch.cat([pairs, W1 - R], dim=1)  # (K, ., d)
         fold, own = projected(h, linear).split([pairs.shape[1], W1.shape[1]], dim=-1)
         own = own + torch.stack([m.learned_source.bias for m in modules])[:, None, None]  # (K, C, n, r)

@@ -6,21 +6,23 @@ python -m cilmp.predict --model-dir output/busi/CILMP/vit_b16_full/seed1 scan1.p
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cilmp.errors import UserError, exit_on_user_error
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".dcm", ".dicom"}
+from cilmp.files import writing
+from cilmp.images import EXTENSIONS
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m cilmp.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     add("images", nargs="+", help="images, and folders to search for images")
     add("--model-dir", required=True, help="folder of the finished run")
@@ -39,23 +41,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.out != "-" and Path(args.out).suffix not in (".csv", ".json"):
         raise UserError(f"--out {args.out}: the name ends in .csv or .json.")
     paths = find(args.images)
-    import contextlib
-
     with contextlib.redirect_stdout(sys.stderr):  # the engine talks; the standard output is for probabilities
         from cilmp.restore import restore
 
-        trainer, cfg, names = restore(args.model_dir, args.device, args.load_epoch)
+        trainer = restore(args.model_dir, args.device, args.load_epoch)
         start = time.perf_counter()
         rows, unreadable = [], []
-        for path, probabilities, error in predict(trainer, cfg, paths, args.batch_size, args.workers):
-            (unreadable if error else rows).append((path, error or probabilities))
+        for path, probabilities, error in probabilities_of(trainer, paths, args.batch_size, args.workers):
+            if error:
+                unreadable.append(error)
+            else:
+                rows.append((path, probabilities))
     seconds = time.perf_counter() - start
-    write(rows, names, args.out)
-    for _, error in unreadable:
+    write(rows, trainer.classnames, args.out)
+    for error in unreadable:
         print(f"error: {error}", file=sys.stderr)
     print(f"{len(rows)} images in {seconds:.2f} s ({len(rows) / seconds:.1f} a second, reading included) on "
           f"{trainer.device}; {len(unreadable)} unreadable", file=sys.stderr)  # fmt: skip
     return 1 if unreadable else 0
+
+
+def probabilities_of(trainer, paths: Sequence[str], batch_size: int, workers: int) -> Iterator[tuple]:
+    """(path, probabilities (C,) or None, error or None) of every image, in order, read as the run's test read."""
+    from cilmp.trainers.engine.loading import through
+
+    def softmax(image):
+        return trainer.model_inference(image).double().softmax(-1)
+
+    for path, row, error in through(softmax, paths, trainer.cfg, trainer.device, batch_size, workers):
+        yield path, None if row is None else row.tolist(), error
 
 
 def find(given: Sequence[str]) -> list[str]:
@@ -64,9 +78,9 @@ def find(given: Sequence[str]) -> list[str]:
     for name in given:
         place = Path(name)
         if place.is_dir():
-            inside = sorted(str(p) for p in place.rglob("*") if p.suffix.lower() in SUFFIXES)
+            inside = sorted(str(p) for p in place.rglob("*") if p.suffix.lower() in EXTENSIONS)
             if not inside:
-                raise UserError(f"No image in {place} (looked for {', '.join(sorted(SUFFIXES))}).")
+                raise UserError(f"No image in {place} (looked for {', '.join(sorted(EXTENSIONS))}).")
             paths += inside
         elif place.exists():
             paths.append(name)
@@ -75,61 +89,17 @@ def find(given: Sequence[str]) -> list[str]:
     return paths
 
 
-def predict(trainer, cfg, paths: Sequence[str], batch_size: int, workers: int) -> Iterator[tuple]:
-    """(path, probabilities (C,) or None, error or None) of every image, in order."""
-    import torch
-    from torch.utils.data import DataLoader
-    from tqdm import tqdm
-
-    from dassl.data.transforms import build_transform
-
-    images = Images(paths, build_transform(cfg, is_train=False))
-    loader = DataLoader(images, batch_size, num_workers=workers, collate_fn=list)
-    left = iter(paths)
-    with torch.no_grad(), tqdm(total=len(paths), unit=" images", disable=not sys.stderr.isatty()) as bar:
-        for batch in loader:
-            good = [image for image, error in batch if error is None]
-            logits = trainer.model_inference(torch.stack(good).to(trainer.device)) if good else ()
-            probabilities = iter(torch.softmax(logits.double(), -1).tolist() if good else ())
-            for _, error in batch:
-                yield next(left), None if error else next(probabilities), error
-            bar.update(len(batch))
-
-
-class Images:
-    """(image (3, R, R), None), or (None, why it cannot be read)."""
-
-    def __init__(self, paths: Sequence[str], transform):
-        self.paths, self.transform = paths, transform
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, i: int):
-        from dassl.utils import read_image
-
-        try:
-            return self.transform(read_image(self.paths[i])), None
-        except Exception as error:  # decoders fail in many ways, and the other images are wanted
-            text = str(error)
-            return None, text if self.paths[i] in text else f"Cannot read the image {self.paths[i]} ({text})"
-
-
 def write(rows: Sequence[tuple[str, list[float]]], names: Sequence[str], out: str) -> None:
     if out == "-":
         return write_csv(rows, names, sys.stdout)
-    path = Path(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.tmp")
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        if path.suffix == ".json":
+    with writing(out, mend="check --out") as file:
+        if out.endswith(".json"):
             told = [
                 dict(path=p, prediction=names[top(x)], probabilities=dict(zip(names, x, strict=True))) for p, x in rows
             ]
             json.dump(told, file, indent=1)
         else:
             write_csv(rows, names, file)
-    os.replace(partial, path)
 
 
 def write_csv(rows, names: Sequence[str], file) -> None:

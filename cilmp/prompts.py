@@ -1,7 +1,7 @@
 """'SOS context name . EOS' for every class, as segments of the text tower's sequence.
 
-Axes: C classes, n tokens, D width.  Buffers depend on the class names, so they stay out of a checkpoint and prompts
-trained on some classes serve others.
+Axes: B images, C classes, n slots of the context, L slots of LLM tokens, m positions of a piece, D width.
+Buffers depend on the class names, so they stay out of a checkpoint and prompts trained on some classes serve others.
 """
 
 from __future__ import annotations
@@ -11,19 +11,67 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cilmp.attention import LowRank, Segment
-from cilmp.clip import CLIP
+from cilmp.clip.lowrank import LowRank
+from cilmp.clip.model import CLIP
+from cilmp.clip.packing import Packing
+from cilmp.clip.segments import Segment
+from cilmp.clip.tokenizers import padded
 from cilmp.errors import UserError
-from cilmp.packing import Packed, Packing
 
 POSITIONS = ("end", "middle", "front")
 
 
 def context(clip: CLIP, n: int, words: str = "") -> Tensor:
     """(n, D) in the precision of the embedding: the first n tokens of `words`, or N(0, 0.02) where there are none."""
+    table = clip.token_embedding.weight
     if words:
-        return clip.token_embedding(clip.tokenize([words]))[0, 1 : 1 + n].detach().clone()
-    return torch.randn(n, clip.text.width, dtype=clip.token_embedding.weight.dtype) * 0.02
+        start = clip.tokenizer.start
+        return table[torch.tensor(clip.tokenizer.encode(words)[start : start + n], device=table.device)].clone()
+    return torch.randn(n, clip.text.width, dtype=table.dtype) * 0.02
+
+
+def length(clip: CLIP, text: str) -> int:
+    """Tokens of a text without its frame."""
+    return len(clip.tokenizer.encode(text)) - clip.tokenizer.start - clip.tokenizer.end
+
+
+class Piece(nn.Module):
+    """Neighbouring positions of every class: fixed tokens, or slots that a method fills.
+
+    kind: start, ctx, llm, name or tail.  start (C,): the position behind the piece before.  content: each class's
+    token ids, or its number of slots.
+    """
+
+    fixed: Tensor  # (1, C or 1, m, D), or packed (1, N, D): positions, and the embedding of fixed tokens
+    mask: Tensor | None  # (C, m) bool, False in the gaps of shorter classes
+
+    def __init__(self, clip: CLIP, kind: str, start: Tensor, content: Sequence[list[int]] | Sequence[int]):
+        super().__init__()
+        ids = [item for item in content if isinstance(item, list)]
+        counts = torch.tensor([len(item) if isinstance(item, list) else item for item in content])
+        self.kind, self.slots, self.end = kind, not ids, start + counts
+        most, device = int(counts.max()), clip.token_embedding.weight.device
+        places = (start[:, None] + torch.arange(most)).clamp(max=clip.context - 1)  # (C, m)
+        tokens = clip.text.positional_embedding[places.to(device)]
+        if ids:
+            tokens = tokens + clip.token_embedding(padded(ids, most).to(device))
+        if bool((tokens == tokens[:1]).all()):
+            tokens = tokens[:1]  # the same for every class
+        tokens = tokens.detach()[None]
+        ragged = bool((counts != most).any())
+        self.packing = Packing(counts).to(device) if ragged and ids else None
+        if self.packing:
+            tokens = self.packing.pack(tokens.expand(-1, len(counts), -1, -1))
+        mask = (torch.arange(most) < counts[:, None]).to(device) if ragged else None
+        self.register_buffer("fixed", tokens, persistent=False)
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, dtype: torch.dtype, content: Tensor | LowRank | None = None) -> Segment:
+        """content (B or 1, C or 1, m, D): what fills the slots."""
+        if isinstance(content, LowRank):
+            return Segment(LowRank(content.z, content.basis, self.fixed), self.mask)
+        fixed = self.fixed.to(dtype)
+        return Segment(fixed if content is None else content + fixed, self.mask, self.packing)
 
 
 class ClassPrompts(nn.Module):
@@ -31,7 +79,10 @@ class ClassPrompts(nn.Module):
 
     n: context slots.  words: the sentence the class name ends ("a photo of a"); its first n tokens make room for the
     slots, the others stay.  lengths: LLM slots of each class, behind the context.  position: of the class name.
+    UserError where a class's prompt is longer than the text tower reads.
     """
+
+    eot: Tensor  # (C,) the row of EOS in the last segment
 
     def __init__(
         self,
@@ -46,92 +97,55 @@ class ClassPrompts(nn.Module):
         if position not in POSITIONS:
             raise UserError(f"CLASS_TOKEN_POSITION is '{position}'; choose one of {', '.join(POSITIONS)}.")
         names = [name.replace("_", " ") for name in classnames]
-        words = words.replace("_", " ") or " ".join(["X"] * n)
-        said = clip.tokenize([f"{words} {name}." for name in names], cut=False)
-        device, width = clip.token_embedding.weight.device, clip.text.width
-        llm = list(lengths) if lengths is not None else [0] * len(names)
-
-        # pieces: each class's token ids, or the number of slots
-        rest = [ids[1 + n :] for ids in said]  # name . EOS (and what `words` says beyond the n slots)
-        sos = [ids[:1] for ids in said]
-        pieces: list[tuple[str, list]] = [("sos", sos)]
+        words = words.replace("_", " ") or " ".join([clip.tokenizer.placeholder] * n)
+        ids = [clip.tokenizer.encode(f"{words} {name}.") for name in names]
+        first = clip.tokenizer.start
+        opening = [row[:first] for row in ids]
+        rest = [row[first + n :] for row in ids]  # name . EOS (and what `words` says beyond the n slots)
+        layout: list[tuple[str, list]] = [("start", opening)]
         if position == "end":
-            pieces += [("ctx", [n] * len(names))]
-            if lengths is not None:
-                pieces += [("llm", llm)]
-            pieces += [("tail", rest)]
+            layout += [("ctx", [n] * len(names))]
+            layout += [("llm", list(lengths))] if lengths is not None else []
+            layout += [("tail", rest)]
         else:
-            size = [len(clip.tokenize([name], cut=False)[0]) - 2 for name in names]  # without SOS and EOS
-            half = n // 2 if position == "middle" else 0
-            front = [("ctx", [half] * len(names))] if half else []
-            pieces += [*front, ("name", [r[:k] for r, k in zip(rest, size, strict=True)])]
-            pieces += [("ctx", [n - half] * len(names)), ("tail", [r[k:] for r, k in zip(rest, size, strict=True)])]
+            ahead = n // 2 if position == "middle" else 0
+            named = [(row, length(clip, name)) for row, name in zip(rest, names, strict=True)]
+            layout += [("ctx", [ahead] * len(names))] if ahead else []
+            layout += [("name", [row[:k] for row, k in named]), ("ctx", [n - ahead] * len(names))]
+            layout += [("tail", [row[k:] for row, k in named])]
 
-        self.kinds, self.width = [kind for kind, _ in pieces], width
-        self.ctx_splits = [items[0] for kind, items in pieces if kind == "ctx"]
-        self.packings = nn.ModuleDict()
         start = torch.zeros(len(names), dtype=torch.long)
-        for index, (_kind, items) in enumerate(pieces):
-            counts = torch.tensor([item if isinstance(item, int) else len(item) for item in items])
-            most = int(counts.max())
-            where = start[:, None] + torch.arange(most)  # (C, n)
-            full = start + counts
-            if int(full.max()) > clip.context:
-                worst = int(full.argmax())
-                raise UserError(
-                    f"The prompt of class '{classnames[worst]}' needs {int(full.max())} tokens and CLIP reads "
-                    f"{clip.context}: shorten the class name, the context (N_CTX) or the LLM representation."
-                )
-            tokens = clip.text.positional_embedding[where.clamp(max=clip.context - 1).to(device)]  # (C, n, D)
-            if not isinstance(items[0], int):
-                ids = torch.zeros(len(names), most, dtype=torch.long)
-                for row, item in zip(ids, items, strict=True):
-                    row[: len(item)] = torch.tensor(item)
-                tokens = tokens + clip.token_embedding(ids.to(device))
-            ragged = bool((counts != most).any())
-            slots = isinstance(items[0], int)
-            if bool((tokens == tokens[:1]).all()):
-                tokens = tokens[:1]  # the same for every class
-            tokens = tokens.detach().reshape(1, -1, most, width)
-            if ragged and not slots:
-                self.packings[str(index)] = packing = Packing(counts).to(device)
-                tokens = packing.whole.pack(tokens.expand(-1, len(names), -1, -1))
-            self.register_buffer(f"piece{index}", tokens, persistent=False)
-            self.register_buffer(f"counts{index}", counts.to(device) if ragged else None, persistent=False)
-            start = full
-        self.register_buffer("eot", (counts - 1).to(device), persistent=False)  # (C,), the row in the last segment
+        self.pieces = nn.ModuleList()
+        for kind, content in layout:
+            piece = Piece(clip, kind, start, content)
+            start = piece.end
+            self.pieces.append(piece)
+        if int(start.max()) > clip.context:
+            worst = int(start.argmax())
+            raise UserError(
+                f"The prompt of class '{classnames[worst]}' needs {int(start.max())} tokens and CLIP reads "
+                f"{clip.context}: shorten the class name, the context (N_CTX) or the LLM representation."
+            )
+        self.sizes = [content[0] for kind, content in layout if kind == "ctx"]
+        tail = torch.tensor([len(row) for row in layout[-1][1]])
+        self.register_buffer("eot", (tail - 1).to(clip.token_embedding.weight.device), persistent=False)
 
-    def place(self, kind: str) -> int:
-        """The index of a segment, for deep writes."""
-        return self.kinds.index(kind)
+    def index(self, kind: str) -> int:
+        """The number of a segment, for deep writes."""
+        return [piece.kind for piece in self.pieces].index(kind)
 
     @property
     def computed(self) -> int:
         """Tokens of a class that run through the tower in full for each image."""
-        sizes = {kind: getattr(self, f"piece{i}").numel() // self.width for i, kind in enumerate(self.kinds)}
-        return -(-sum(n for kind, n in sizes.items() if kind in ("name", "tail")) // len(self.eot))
+        numbers = [p.fixed.numel() // p.fixed.shape[-1] for p in self.pieces if p.kind in ("name", "tail")]
+        return -(-sum(numbers) // len(self.eot))
 
     def forward(self, ctx: Tensor, llm: LowRank | Tensor | None = None) -> list[Segment]:
         """ctx (n, D), (C, n, D) or (B or 1, C or 1, n, D); llm (B or 1, C, L, D) -> the input of the text tower."""
-        parts = list(lead(ctx).split(self.ctx_splits, dim=2))
-        segments = []
-        for index, kind in enumerate(self.kinds):
-            fixed, counts = getattr(self, f"piece{index}"), getattr(self, f"counts{index}")
-            mask = None
-            if kind == "ctx":
-                part = parts.pop(0)
-                x = part + fixed.to(part.dtype)
-            elif kind == "llm":
-                x = LowRank(llm.z, llm.basis, fixed) if isinstance(llm, LowRank) else llm + fixed.to(llm.dtype)
-                if counts is not None:
-                    mask = torch.arange(fixed.shape[2], device=fixed.device) < counts[:, None]
-            elif counts is not None:
-                packing = self.packings[str(index)]
-                x = Packed(fixed.to(ctx.dtype), packing)
-                mask = packing.mask if index + 1 < len(self.kinds) else None  # nothing looks at the tail from behind
-            else:
-                x = fixed.to(ctx.dtype)
-            segments.append(Segment(x, mask))
+        parts = iter(lead(ctx).split(self.sizes, dim=2))
+        content = {"ctx": lambda: next(parts), "llm": lambda: llm}
+        segments = [p(ctx.dtype, content[p.kind]() if p.slots else None) for p in self.pieces]
+        segments[-1] = Segment(segments[-1].x, None, segments[-1].packing)  # nothing looks at the tail from behind
         return segments
 
 

@@ -123,13 +123,13 @@ def main() -> int:
         options = {key: value for key, value in given.items() if key in known}
         prepare(dataset, args.source, args.root, args.split, args.seed, ratio, args.copy, options)
     elif args.verb == "check":
-        from cilmp.datasets.check import check, failed, text
+        from cilmp.datasets.prepare.check import check, failed, text
 
         report = check(dataset, args.root, args.split_file)
         print(json.dumps(report, indent=1, ensure_ascii=False) if args.json else text(report))
         return int(failed(report))
     else:
-        from cilmp.datasets.show import show
+        from cilmp.datasets.prepare.show import show
 
         print(show(dataset, args.root, Path(args.output or f"{args.name}.png"), args.each))
     return 0

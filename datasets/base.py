@@ -11,9 +11,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from cilmp.datasets import fewshot, reading, splits
+from cilmp.datasets import fewshot, splits
 from cilmp.datasets.card import Card
-from cilmp.errors import UserError
+from cilmp.errors import UserError, brief
+from cilmp.images import require_readable
 from dassl.data.datasets import DatasetBase, Datum
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class SplitDataset(DatasetBase):
     classnames: tuple[str, ...] | list[str] = ()
     also: tuple[Layout, ...] = ()  # other layouts that go by the same registered name
     card: Card | None = None
+    representations = ""  # stem of its file of LLM states; "" = the name in lower case
     graded = False  # classes in order of severity: quadratic kappa is reported
     # for `prepare` and `check`:
     group_pattern = ""  # finds in a path what must stay in one split: a patient, a slide
@@ -62,7 +64,7 @@ class SplitDataset(DatasetBase):
         if absent:
             total = sum(map(len, split.values()))
             raise UserError(
-                f"{len(absent)} of {total} images of {path} are missing below {images}: {splits.brief(absent, 3)}. "
+                f"{len(absent)} of {total} images of {path} are missing below {images}: {brief(absent, 3)}. "
                 "Fetch them again or check --root."
             )
         if "val" not in split:
@@ -74,7 +76,7 @@ class SplitDataset(DatasetBase):
         for name in ("train", "test"):
             if not split[name]:
                 raise UserError(f"{path}: no {name} image of the classes in use ({which}).")
-        reading.require_readable([str(images / item.path) for items in split.values() for item in items])
+        require_readable([str(images / item.path) for items in split.values() for item in items])
         train, val, test = (
             [Datum(str(images / item.path), item.label, classname=item.classname) for item in split.get(name, ())]
             for name in splits.NAMES

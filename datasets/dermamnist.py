@@ -55,6 +55,7 @@ class DermaMNIST(Derma):
     """Not DERMAMNIST: BiomedCoOp's, whose split file lacks one training image of the 7007."""
 
     dataset_dir, split, images = "DermaMNIST", "split_DermaMNIST.json", "DermaMNIST"
+    representations = "dermamnist_biomedcoop"
     classnames = (
         "actinic keratosis",
         "basal cell carcinoma",

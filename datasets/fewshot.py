@@ -11,8 +11,8 @@ import math
 import random
 from collections.abc import Sequence
 
-from cilmp.datasets.splits import Item, Split, brief
-from cilmp.errors import UserError, nearest
+from cilmp.datasets.splits import Item, Split
+from cilmp.errors import UserError, brief, nearest
 
 
 def by_class(items: list[Item]) -> list[list[Item]]:

@@ -4,8 +4,7 @@ from cilmp.datasets.base import SplitDataset
 from cilmp.datasets.card import Card
 from cilmp.datasets.prepare.records import SPLITS, Record, column
 from cilmp.datasets.prepare.tree import Tree
-from cilmp.datasets.splits import brief
-from cilmp.errors import UserError
+from cilmp.errors import UserError, brief
 from dassl.data.datasets import DATASET_REGISTRY
 
 

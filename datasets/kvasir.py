@@ -58,6 +58,7 @@ class Kvasir(Endoscopy):
     """Not KVASIR: BiomedCoOp's, of version 1's 4000 images."""
 
     dataset_dir, split, images = "Kvasir", "split_Kvasir.json", "Kvasir"
+    representations = "kvasir_biomedcoop"
     classnames = (*KVASIR.classnames[:5], "normal z line", *KVASIR.classnames[6:])
     reference = {name: (250, 100, 150) for name in classnames}
     card = card(classnames, "1", 500, "datasets.simula.no/kvasir, kvasir-dataset.zip")

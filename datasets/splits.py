@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from cilmp.errors import UserError
+from cilmp.errors import UserError, brief
+from cilmp.files import write_text, writing
 
 NAMES = ("train", "val", "test")
 
@@ -79,12 +80,8 @@ def classnames(split: Split, path: Path) -> list[str]:
 
 def write(path: Path, split: Split) -> Path:
     """Atomic: an interrupted program leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.part{os.getpid()}")
     rows = {name: [list(item) for item in split[name]] for name in NAMES if split.get(name)}
-    partial.write_text(json.dumps(rows, ensure_ascii=False, indent=0), encoding="utf-8")
-    os.replace(partial, path)
-    return path
+    return write_text(path, json.dumps(rows, ensure_ascii=False, indent=0), mend="check --root")
 
 
 def groups_file(split_file: Path) -> Path:
@@ -97,10 +94,8 @@ def write_groups(split_file: Path, rows: list[tuple[str, str]]) -> None:
     if not rows:
         path.unlink(missing_ok=True)
         return
-    partial = path.with_name(f"{path.name}.part{os.getpid()}")
-    with open(partial, "w", newline="", encoding="utf-8") as file:
+    with writing(path, mend="check --root") as file:
         csv.writer(file).writerows([("path", "group"), *rows])
-    os.replace(partial, path)
 
 
 def read_groups(split_file: Path) -> dict[str, str]:
@@ -126,9 +121,3 @@ def missing(folder: Path, paths: Iterable[str]) -> list[str]:
         # a second look: some file systems ignore case
         absent += [p for p in files if os.path.basename(p) not in there and not (folder / p).is_file()]
     return absent
-
-
-def brief(things: list, n: int = 5) -> str:
-    """'a, b, c and 7 more'"""
-    text = ", ".join(str(thing) for thing in things[:n])
-    return text if len(things) <= n else f"{text} and {len(things) - n} more"

@@ -21,8 +21,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from cilmp.clip import CLIP
+from cilmp.clip.towers import ImageTower, TextTower
 from cilmp.datasets.scans import FINDINGS, SIZE, STYLES, Acquisition, scan
-from cilmp.encoders import ImageTower, TextTower
 
 GOOD = Acquisition(contrast=(0.25, 0.5), noise=(0.01, 0.05), blur=(0.3, 0.7), shading=0.1, gamma=(0.8, 1.25))
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # as every CLIP's input

@@ -16,15 +16,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cilmp import llm
-from cilmp.attention import LowRank
-from cilmp.averaging import GaussianAverage
-from cilmp.clip import CLIP
+from cilmp.clip.lowrank import LowRank
+from cilmp.clip.model import CLIP
 from cilmp.devices import exactly
 from cilmp.errors import UserError, nearest
 from cilmp.intervention import INTERVENTIONS, projected
+from cilmp.llm import store
 from cilmp.prompts import ClassPrompts, context, lead
-from cilmp.trainers.base import Prompted, PromptTrainer
+from cilmp.trainers.base import CLIPTrainer
+from cilmp.trainers.engine.averaging import Averaging
+from cilmp.trainers.method import Method, Task
+from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 
 
@@ -66,7 +68,8 @@ def folded(layers: Sequence[LLMTokens], states: Tensor, ends: tuple[Tensor, Tens
     return [LowRank(tokens, layer.lora_proj.lora_B) for tokens, layer in zip(z, layers, strict=True)]
 
 
-class LLMPrompts(Prompted):
+class LLMPrompts(Method):
+    year, vit_only = 2025, True
     renames = (
         (r"^prompt_learner\.ctx$", "ctx.0"),
         (r"^prompt_learner\.((prefix|suffix)_intervention|lora_proj)\.", r"layers.0.\1."),
@@ -76,9 +79,9 @@ class LLMPrompts(Prompted):
         (r"^image_encoder\.transformer\.resblocks\.(\d+)\.VPT_shallow$", r"vision.\1"),
     )
 
-    def __init__(self, clip: CLIP, classnames: list[str], options, states: list[Tensor]):
-        """states: (L_c, d) for each class."""
+    def __init__(self, clip: CLIP, task: Task, options):
         super().__init__(clip)
+        classnames, states = task.classnames, task.states
         kind, p, s = options.INTERVENTION, options.PREFIX_LENGTH, options.SUFFIX_LENGTH
         if kind not in INTERVENTIONS:
             raise UserError(f"TRAINER.CILMP.INTERVENTION is '{kind}'.{nearest(kind, INTERVENTIONS)}")
@@ -95,7 +98,7 @@ class LLMPrompts(Prompted):
         self.vision = nn.ParameterList(torch.randn(size) * 0.02 for _ in range(options.PROMPT_DEPTH_VISION))
         self.prompts = ClassPrompts(clip, classnames, n, words, [len(h) for h in states])
 
-    def spread(self, classnames: list[str], states: list[Tensor], p: int, s: int) -> None:
+    def spread(self, classnames: Sequence[str], states: Sequence[Tensor], p: int, s: int) -> None:
         """Buffers for classes of different lengths: ends apart, the rest in one padded block."""
         for name, h in zip(classnames, states, strict=True):
             if len(h) < p + s:
@@ -124,12 +127,12 @@ class LLMPrompts(Prompted):
         return self.clip.encode_image(image, list(self.vision), self.literal)
 
     def text(self, f: Tensor) -> Tensor:
-        dtype, ctx, said = self.clip.dtype, self.prompts.place("ctx"), self.prompts.place("llm")
+        dtype, ctx, llm = self.clip.dtype, self.prompts.index("ctx"), self.prompts.index("llm")
         know = self.states, (self.head, self.tail), self.place, f
         tokens = (
             [layer.literal(*know).to(dtype) for layer in self.layers] if self.literal else folded(self.layers, *know)
         )
-        deep = [{}] + [{ctx: lead(c.to(dtype)), said: t} for c, t in zip(self.ctx[1:], tokens[1:], strict=True)]
+        deep = [{}] + [{ctx: lead(c.to(dtype)), llm: t} for c, t in zip(self.ctx[1:], tokens[1:], strict=True)]
         return self.encode_text(self.prompts(self.ctx[0].to(dtype), tokens[0]), self.prompts.eot, deep)
 
     def averaged(self) -> dict[str, Tensor]:
@@ -138,8 +141,8 @@ class LLMPrompts(Prompted):
 
 
 @TRAINER_REGISTRY.register()
-class CILMP(PromptTrainer):
-    method, folder, vit_only = LLMPrompts, "VLPromptLearner", True
+class CILMP(Averaging, CLIPTrainer):
+    method, folder = LLMPrompts, "VLPromptLearner"
     alias = "PROMPTSRC"  # the authors' yaml keeps CILMP's options under this name
     defaults = dict(
         N_CTX_VISION=4,
@@ -159,21 +162,10 @@ class CILMP(PromptTrainer):
         FORWARD="fast",
     )
 
-    def build_method(self, clip: CLIP, classnames: list[str], options) -> LLMPrompts:
-        if options.FORWARD not in ("fast", "literal"):
-            raise UserError(f"TRAINER.CILMP.FORWARD is '{options.FORWARD}'; choose fast or literal.")
-        knowledge = llm.load(options.REPRESENTATIONS, classnames, self.cfg.DATASET.NAME)
+    def task(self) -> Task:
+        names, dataset = list(self.classnames), self.cfg.DATASET.NAME
+        known = dataset in DATASET_REGISTRY.registered_names()
+        stem = getattr(DATASET_REGISTRY.get(dataset), "representations", "") if known else ""
+        knowledge = store.load(self.options.REPRESENTATIONS, names, dataset, stem)
         self.knowledge = knowledge.metadata  # the run's record says what it knew
-        return self.method(clip, classnames, options, knowledge.states)
-
-    def build_model(self) -> None:
-        super().build_model()
-        options = self.cfg.TRAINER.CILMP
-        self.average = GaussianAverage(self.model.averaged(), options.GPA_MEAN, options.GPA_STD, self.max_epoch)
-        self.average.to(self.device)
-        self.register_model("average", self.average)
-
-    def end_of_epoch(self) -> None:
-        self.average.add(self.model.averaged(), self.epoch + 1)
-        if self.epoch + 1 == self.max_epoch:
-            self.average.load_into(self.model.averaged())
+        return Task(names, dataset, knowledge.states)

@@ -6,25 +6,26 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from cilmp.clip import CLIP
-from cilmp.prompts import ClassPrompts, context
-from cilmp.trainers.base import Prompted, PromptTrainer
+from cilmp.clip.model import CLIP
+from cilmp.prompts import ClassPrompts, context, length
+from cilmp.trainers.base import CLIPTrainer
+from cilmp.trainers.method import Method, Task
 from dassl.engine import TRAINER_REGISTRY
 
 
-class ConditionalContext(Prompted):
-    conditional = True
+class ConditionalContext(Method):
+    year, conditional = 2022, True
 
-    def __init__(self, clip: CLIP, classnames: list[str], options):
+    def __init__(self, clip: CLIP, task: Task, options):
         super().__init__(clip)
         words = options.CTX_INIT.replace("_", " ")
-        n = len(clip.tokenize([words], cut=False)[0]) - 2 if words else options.N_CTX
+        n = length(clip, words) if words else options.N_CTX
         self.ctx = nn.Parameter(context(clip, n, words).float())
         width, embed = clip.text.width, clip.embed
         self.meta_net = nn.Sequential(
             OrderedDict(linear1=nn.Linear(embed, embed // 16), relu=nn.ReLU(), linear2=nn.Linear(embed // 16, width))
         )
-        self.prompts = ClassPrompts(clip, classnames, n, words)
+        self.prompts = ClassPrompts(clip, task.classnames, n, words)
 
     def text(self, f: Tensor) -> Tensor:
         ctx = self.ctx + self.meta_net(f)[:, None, None]  # (B, 1, n, D): one context for all classes of an image
@@ -32,6 +33,6 @@ class ConditionalContext(Prompted):
 
 
 @TRAINER_REGISTRY.register()
-class CoCoOp(PromptTrainer):
+class CoCoOp(CLIPTrainer):
     method = ConditionalContext
     defaults = dict(N_CTX=16, CTX_INIT="", PREC="fp16")

@@ -9,18 +9,21 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cilmp.clip import CLIP
+from cilmp.clip.model import CLIP
 from cilmp.errors import UserError
-from cilmp.trainers.base import Prompted, PromptTrainer, normalise
-from cilmp.trainers.zsclip import DEFAULT, ensemble
+from cilmp.templates import text_features
+from cilmp.trainers.base import CLIPTrainer
+from cilmp.trainers.method import CLOSED, Method, Task, normalise
 from dassl.engine import TRAINER_REGISTRY
 
 
-class HeadOverEncoder(Prompted):
-    def __init__(self, clip: CLIP, classnames: list[str], options):
+class HeadOverEncoder(Method):
+    kind, year, protocols, compared = "fine-tuning", 2021, CLOSED, False
+
+    def __init__(self, clip: CLIP, task: Task, options):
         super().__init__(clip)
-        text = F.normalize(ensemble(clip, classnames, [DEFAULT]), dim=-1)
-        self.head = nn.Linear(clip.embed, len(classnames))
+        text = F.normalize(text_features(clip, task.classnames), dim=-1)
+        self.head = nn.Linear(clip.embed, len(task.classnames))
         self.head.weight.data.copy_(clip.logit_scale.exp() * text)
         nn.init.zeros_(self.head.bias)
         clip.visual.requires_grad_(True)
@@ -32,7 +35,7 @@ class HeadOverEncoder(Prompted):
 
 
 @TRAINER_REGISTRY.register()
-class FullFineTune(PromptTrainer):
+class FullFineTune(CLIPTrainer):
     method, folder = HeadOverEncoder, "model"
     defaults = dict(PREC="amp")
 

@@ -10,14 +10,17 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from cilmp.clip import CLIP
+from cilmp.clip.model import CLIP
 from cilmp.prompts import ClassPrompts, context, lead
-from cilmp.trainers.base import Prompted, PromptTrainer
+from cilmp.trainers.base import CLIPTrainer
+from cilmp.trainers.method import Method, Task
 from dassl.engine import TRAINER_REGISTRY
 
 
-class CoupledPrompts(Prompted):
-    def __init__(self, clip: CLIP, classnames: list[str], options):
+class CoupledPrompts(Method):
+    year, vit_only = 2022, True
+
+    def __init__(self, clip: CLIP, task: Task, options):
         super().__init__(clip)
         n, depth = options.N_CTX, options.PROMPT_DEPTH
         words = options.CTX_INIT.replace("_", " ") if n <= 4 else ""
@@ -28,7 +31,7 @@ class CoupledPrompts(Prompted):
         self.compound_prompts_text = nn.ParameterList(torch.randn(n, text) * 0.02 for _ in deep)
         layer = nn.Linear(text, image)
         self.compound_prompt_projections = nn.ModuleList(copy.deepcopy(layer) for _ in deep)
-        self.prompts = ClassPrompts(clip, classnames, n, words)
+        self.prompts = ClassPrompts(clip, task.classnames, n, words)
 
     def image(self, image: Tensor) -> Tensor:
         projections = zip(self.compound_prompt_projections, self.compound_prompts_text, strict=True)
@@ -36,12 +39,12 @@ class CoupledPrompts(Prompted):
         return self.clip.encode_image(image, prompts, self.literal)
 
     def text(self, f: Tensor) -> Tensor:
-        dtype, where = self.clip.dtype, self.prompts.place("ctx")
-        deep = [{}, *({where: lead(ctx.to(dtype))} for ctx in self.compound_prompts_text)]
+        dtype, ctx_index = self.clip.dtype, self.prompts.index("ctx")
+        deep = [{}, *({ctx_index: lead(ctx.to(dtype))} for ctx in self.compound_prompts_text)]
         return self.encode_text(self.prompts(self.ctx.to(dtype)), self.prompts.eot, deep)  # (1, C, E)
 
 
 @TRAINER_REGISTRY.register()
-class MaPLe(PromptTrainer):
-    method, folder, vit_only = CoupledPrompts, "MultiModalPromptLearner", True
+class MaPLe(CLIPTrainer):
+    method, folder = CoupledPrompts, "MultiModalPromptLearner"
     defaults = dict(N_CTX=2, CTX_INIT="a photo of a", PREC="fp16", PROMPT_DEPTH=9)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cilmp.tables import Cell
+from cilmp.results.tables import Cell
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#999999")  # Okabe and Ito
 MARKERS, DASHES = "osD^vPX*", ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (5, 5)))

@@ -8,9 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
-from cilmp.analysis.mistakes import Predictions
 from cilmp.errors import UserError
+from cilmp.results.predictions import Predictions
+from cilmp.trainers.base import CLIPTrainer
+from cilmp.trainers.engine.loading import through
 
 
 def located(paths: Sequence[str], root: str) -> list[str]:
@@ -30,24 +35,17 @@ def tested(folder: Path, root: str) -> tuple[list[str], np.ndarray, list[str]]:
     return located(predictions.paths, root), predictions.labels, predictions.classnames
 
 
-def image_features(trainer, cfg, paths: Sequence[str], batch_size: int = 64):
+def image_features(trainer: CLIPTrainer, paths: Sequence[str], batch_size: int = 64) -> Tensor:
     """(N, E), normalised, of the trainer's image tower with its prompts, on the CPU."""
-    import torch
-    from torch.nn import functional as F
-    from tqdm import tqdm
 
-    from cilmp.predict import Images
-    from dassl.data.transforms import build_transform
+    def encode(image: Tensor) -> Tensor:
+        with trainer.autocast():
+            return F.normalize(trainer.model.image(image).float(), dim=-1)
 
+    rows = []
     with contextlib.redirect_stdout(sys.stderr):  # the engine talks
-        images = Images(paths, build_transform(cfg, is_train=False))
-    features = []
-    starts = range(0, len(paths), batch_size)
-    with torch.no_grad(), trainer.autocast():
-        for start in tqdm(starts, unit=" batches", disable=not sys.stderr.isatty()):
-            batch = [images[i] for i in range(start, min(start + batch_size, len(paths)))]
-            if errors := [error for _, error in batch if error]:
-                raise UserError(errors[0])
-            found = trainer.model.image(torch.stack([image for image, _ in batch]).to(trainer.device))
-            features.append(F.normalize(found.float(), dim=-1).cpu())
-    return torch.cat(features)
+        for _, row, error in through(encode, paths, trainer.cfg, trainer.device, batch_size):
+            if row is None:
+                raise UserError(str(error))
+            rows.append(row)
+    return torch.stack(rows)

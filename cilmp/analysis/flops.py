@@ -14,8 +14,18 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+from torch.backends import cuda
+from torch.utils.flop_counter import FlopCounterMode
+
+import cilmp.trainers  # noqa: F401  registers them
 from cilmp.analysis import charts
+from cilmp.clip.model import CLIP
+from cilmp.clip.towers import ImageTower, TextTower
 from cilmp.errors import exit_on_user_error
+from cilmp.files import writing
+from cilmp.trainers.method import Method, Task
+from dassl.engine import TRAINER_REGISTRY
 
 CLASSES = ("normal fundus", "fundus with age-related macular degeneration")
 TRAINERS = ("ZeroshotCLIP", "CoOp", "CoCoOp", "MaPLe", "CILMP")
@@ -30,40 +40,23 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def vit_b16():
-    import torch
-
-    from cilmp.clip import CLIP
-    from cilmp.encoders import ImageTower, TextTower
-
+def vit_b16() -> CLIP:
+    """ViT-B/16 with random weights."""
     torch.manual_seed(0)
     clip = CLIP(ImageTower(224, 16, 768, 12, 12, 512), TextTower(512, 12, 8, 77, 512), 49408)
     return clip.eval().requires_grad_(False)
 
 
-def build(name: str, clip, classnames: list[str], states: tuple[int, int] = STATES):
-    """A trainer's method on this CLIP, with the trainer's own defaults and the usual four words of context."""
-    import torch
-    from yacs.config import CfgNode
-
-    from cilmp.trainers.zsclip import DEFAULT
-    from dassl.engine import TRAINER_REGISTRY
-
+def build(name: str, clip: CLIP, classnames: Sequence[str], states: tuple[int, int] = STATES) -> Method:
+    """A trainer's method on this CLIP, with its own defaults and the usual four words of context."""
     kind = TRAINER_REGISTRY.get(name)
-    if not hasattr(kind, "method"):  # nothing is learned: sentences encoded once
-        from cilmp.trainers.zsclip import Fixed
-
-        return Fixed(clip, classnames, [DEFAULT])
-    options = CfgNode(kind.defaults | ({"CTX_INIT": "a photo of a"} if "CTX_INIT" in kind.defaults else {}))
-    knowledge = [[torch.randn(states) for _ in classnames]] if "REPRESENTATIONS" in kind.defaults else []
-    return kind.method(clip, classnames, options, *knowledge)
+    words = {"CTX_INIT": "a photo of a"} if "CTX_INIT" in kind.defaults else {}
+    return kind.build(clip, Task(classnames, states=[torch.randn(states) for _ in classnames]), **words)
 
 
 @contextlib.contextmanager
 def plain_attention():
     """Attention as matrix products: the counter does not know the CPU's fused kernel and would count it as nothing."""
-    from torch.backends import cuda
-
     before = cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled()  # these switches hold on a CPU too
     cuda.enable_flash_sdp(False)
     cuda.enable_mem_efficient_sdp(False)
@@ -76,9 +69,6 @@ def plain_attention():
 
 def count(model, literal: bool, train: bool) -> int:
     """FLOPs of one image."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
     model.literal = literal
     model.train(train)
     image, label = torch.zeros(1, 3, 224, 224), torch.zeros(1, dtype=torch.long)
@@ -99,8 +89,6 @@ def count(model, literal: bool, train: bool) -> int:
 
 def measure(trainers: Sequence[str], classnames: list[str]) -> list[dict]:
     """One row a trainer: GFLOPs of both steps on both paths, and trained parameters."""
-    import cilmp.trainers  # noqa: F401  registers them
-
     clip, rows = vit_b16(), []
     for name in trainers:
         model = build(name, clip, classnames)
@@ -141,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = measure(args.trainers, args.classes)
     files = charts.save(draw(rows, len(args.classes)), args.out)
     table = args.out.with_suffix(".csv")
-    with table.open("w", newline="", encoding="utf-8") as file:
+    with writing(table, mend="check --out") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from cilmp.tables import LEGEND, Listing, Table
+from cilmp.results.tables import LEGEND, Listing, Table
 
 STYLE = """
 :root { color-scheme: light; }

@@ -6,18 +6,21 @@ python -m cilmp.analysis.report output --out report.html
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from cilmp import metrics, results
 from cilmp.analysis import charts, log, page
-from cilmp.analysis.mistakes import Predictions, thumbnail, worst
+from cilmp.analysis.mistakes import thumbnail, worst
 from cilmp.errors import exit_on_user_error
-from cilmp.significance import compare
+from cilmp.files import write_text
+from cilmp.results import metrics
+from cilmp.results.predictions import Predictions
+from cilmp.results.protocols import at_home, base2new, tables_of
+from cilmp.results.runs import collect, in_order, pivot, where
+from cilmp.results.significance import compare
 
 Group = tuple[str, dict[str, list[dict]]]  # title, {trainer: its runs, one a seed}
 
@@ -38,10 +41,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    runs, damaged = results.collect(args.folder)
+    runs, damaged = collect(args.folder)
     for line in damaged:
         print(f"note: {line}", file=sys.stderr)
-    runs = results.where(runs, args.where)
+    runs = where(runs, args.where)
     sections = [
         ("Tables", tables(runs, args.metric, damaged)),
         ("Few-shot curves", few_shot(runs, args.metric)),
@@ -57,15 +60,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     subtitle = f"{len(runs)} runs, the last finished {newest or 'at an unknown time'}"
     text = page.page(args.title, subtitle, [section for section in sections if section[1]])
     out = Path(args.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.tmp")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, out)
+    write_text(out, text, mend="check --out")
     print(f"{out}: {len(runs)} runs, {len(text) / 2**20:.1f} MiB")
 
 
 def tables(runs: list[dict], metric: str, damaged: list[str]) -> str:
-    found = results.found(runs, metric) or [results.pivot(runs, ["trainer"], "dataset", metric)]
+    found = tables_of(runs, metric) or [pivot(runs, ["trainer"], "dataset", metric)]
     return "".join(map(page.table, found)) + "".join(
         f'<p class="quiet">Not read: {page.escape(d)}</p>' for d in damaged
     )
@@ -73,28 +73,28 @@ def tables(runs: list[dict], metric: str, damaged: list[str]) -> str:
 
 def groups(runs: list[dict]) -> Iterator[Group]:
     """Runs that differ in trainer and seed alone; of several shot counts the largest."""
-    for data in results.distinct(runs, "dataset"):
-        for source in results.distinct(runs, "source"):
-            for classes in results.distinct(runs, "classes"):
+    for data in in_order(runs, "dataset"):
+        for source in in_order(runs, "source"):
+            for classes in in_order(runs, "classes"):
                 here = [r for r in runs if (r["dataset"], r["source"], r["classes"]) == (data, source, classes)]
                 if not here:
                     continue
-                shots = results.distinct(here, "shots")[-1]
+                shots = in_order(here, "shots")[-1]
                 here = [run for run in here if run["shots"] == shots]
-                named = {n: [r for r in here if r["name"] == n] for n in results.distinct(here, "trainer")}
+                named = {n: [r for r in here if r["name"] == n] for n in in_order(here, "trainer")}
                 title = f"{data}, {classes} classes, {'all images' if shots == -1 else f'{shots} shots'}"
                 yield title + (f", trained on {source}" if source else ""), named
 
 
 def few_shot(runs: list[dict], metric: str) -> str:
     parts = []
-    plain = [run for run in runs if run["classes"] == "all" and not run["source"]]
-    for data in results.distinct(plain, "dataset"):
-        here = [run for run in plain if run["dataset"] == data]
-        shots = results.distinct(here, "shots")
+    home = at_home(runs)
+    for data in in_order(home, "dataset"):
+        here = [run for run in home if run["dataset"] == data]
+        shots = in_order(here, "shots")
         if len(shots) < 2:
             continue
-        table = results.pivot(here, ["trainer"], "shots", metric)
+        table = pivot(here, ["trainer"], "shots", metric)
         cells = {labels[0]: dict(zip(shots, row, strict=True)) for labels, row in table.rows}
         alt = f"{metric} of each trainer on {data} by training images a class"
         caption = "Mean over seeds; the band is one standard deviation to either side."
@@ -104,7 +104,7 @@ def few_shot(runs: list[dict], metric: str) -> str:
 
 def base_new(runs: list[dict], metric: str) -> str:
     parts = []
-    for table in results.base2new(runs, metric):
+    for table in base2new(runs, metric):
         for data in dict.fromkeys(labels[0] for labels, _ in table.rows):
             cells = {labels[1]: row for labels, row in table.rows if labels[0] == data}
             alt = f"{metric} of each trainer on {data}: base, new and their harmonic mean"
@@ -113,7 +113,7 @@ def base_new(runs: list[dict], metric: str) -> str:
 
 
 def significance(runs: list[dict], favourite: str | None, metric: str) -> str:
-    return "".join(map(page.table, compare(runs, favourite, metric, results.value))) if favourite else ""
+    return "".join(map(page.table, compare(runs, favourite, metric))) if favourite else ""
 
 
 def predicted(named: dict[str, list[dict]]) -> dict[str, list[Predictions]]:
@@ -128,7 +128,7 @@ def confusion(runs: list[dict]) -> str:
         if found := predicted(named):
             names = next(iter(found.values()))[0].classnames
             counts = {
-                name: sum(metrics.confusion(p.probabilities.argmax(1), p.labels, len(names)) for p in seeds)
+                name: sum(metrics.confusion(p.predicted, p.labels, len(names)) for p in seeds)
                 for name, seeds in found.items()
             }
             pictures = {
@@ -170,7 +170,7 @@ def mistakes(runs: list[dict], root: str, count: int) -> str:
     parts = []
     for title, named in groups(runs):
         for name, seeds in predicted(named).items():
-            found = worst(Predictions.mean(seeds), count)
+            found = worst(seeds, count)
             items = []
             for m in found:
                 truth = f"truth: {m.truth} ({100 * m.truth_had:.0f} %)"
@@ -190,7 +190,7 @@ def mistakes(runs: list[dict], root: str, count: int) -> str:
 def settings(runs: list[dict]) -> str:
     """What the runs of a trainer changed from the defaults, and what they cost."""
     rows = []
-    for name in results.distinct(runs, "trainer"):
+    for name in in_order(runs, "trainer"):
         mine = [run for run in runs if run["name"] == name]
         changed = {key: sorted({str(run.get("options", {}).get(key, "default")) for run in mine})
                    for key in sorted({key for run in mine for key in run.get("options", {})})

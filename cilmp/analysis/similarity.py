@@ -14,10 +14,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch.nn import functional as F
 
 from cilmp.analysis import charts
 from cilmp.analysis.features import image_features, located
 from cilmp.errors import UserError, exit_on_user_error
+from cilmp.files import writing
+from cilmp.images import read_image
+from cilmp.restore import restore
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -30,12 +35,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def similarities(trainer, cfg, image: str) -> tuple[np.ndarray, np.ndarray]:
+def similarities(trainer, image: str) -> tuple[np.ndarray, np.ndarray]:
     """(C,) cosines of the image with each class's prompt, (C, C) of the prompts with one another."""
-    import torch
-    from torch.nn import functional as F
-
-    f = image_features(trainer, cfg, [image]).to(trainer.device)
+    f = image_features(trainer, [image]).to(trainer.device)
     try:
         with torch.no_grad(), trainer.autocast():
             text = F.normalize(trainer.model.text(f).float(), dim=-1)[0]  # (C, E)
@@ -48,12 +50,8 @@ def similarities(trainer, cfg, image: str) -> tuple[np.ndarray, np.ndarray]:
 
 def draw(image: str, panels: Sequence[tuple[str, np.ndarray, np.ndarray, Sequence[str]]]):
     """(trainer, (C,), (C, C), class names) each: a row of bars and a matrix."""
-    from PIL import Image
-
-    plt = charts.plt()
-    figure, axes = plt.subplots(len(panels), 3, figsize=(11, 3.4 * len(panels)), squeeze=False)
-    with Image.open(image) as opened:
-        picture = np.asarray(opened.convert("RGB"))
+    figure, axes = charts.plt().subplots(len(panels), 3, figsize=(11, 3.4 * len(panels)), squeeze=False)
+    picture = np.asarray(read_image(image))
     for (shown, bars, matrix), (title, to_image, between, names) in zip(axes, panels, strict=True):
         shown.imshow(picture)
         shown.set_axis_off()
@@ -76,15 +74,14 @@ def draw(image: str, panels: Sequence[tuple[str, np.ndarray, np.ndarray, Sequenc
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    from cilmp.restore import restore
-
     args = parse_args(argv)
     [image] = located([args.image], "")
     panels, lines = [], []
     for folder in args.runs:
         with contextlib.redirect_stdout(sys.stderr):  # the engine talks
-            trainer, cfg, names = restore(folder, args.device)
-        to_image, between = similarities(trainer, cfg, image)
+            trainer = restore(folder, args.device)
+        to_image, between = similarities(trainer, image)
+        names = trainer.classnames
         panels.append((type(trainer).__name__, to_image, between, names))
         lines += [
             [folder, type(trainer).__name__, name, x, *row]
@@ -92,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ]
     files = charts.save(draw(image, panels), args.out)
     table = args.out.with_suffix(".csv")
-    with table.open("w", newline="", encoding="utf-8") as file:
+    with writing(table, mend="check --out") as file:
         csv.writer(file).writerows([["run", "trainer", "class", "image", "each prompt, in this order"], *lines])
     print(*files, table, sep="\n")
 

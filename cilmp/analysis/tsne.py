@@ -17,6 +17,9 @@ import numpy as np
 from cilmp.analysis import charts
 from cilmp.analysis.features import image_features, tested
 from cilmp.errors import UserError, exit_on_user_error
+from cilmp.files import writing
+from cilmp.restore import restore
+from cilmp.results import records
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -65,24 +68,21 @@ def draw(panels: Sequence[tuple[str, np.ndarray, np.ndarray, Sequence[str]]]):
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    from cilmp import records
-    from cilmp.restore import restore
-
     args = parse_args(argv)
     panels, lines = [], []
     for folder in args.runs:
         record = records.read(folder)
         paths, labels, names = tested(folder, args.root)
         with contextlib.redirect_stdout(sys.stderr):  # the engine talks
-            trainer, cfg, _ = restore(folder, args.device)
-        points = embed(image_features(trainer, cfg, paths).numpy(), args.perplexity, args.seed)
+            trainer = restore(folder, args.device)
+        points = embed(image_features(trainer, paths).numpy(), args.perplexity, args.seed)
         title = record["trainer"] if len(args.runs) > 1 else f"{record['trainer']}, {record['dataset']}"
         panels.append((title, points, labels, names))
         rows = zip(paths, labels, points.tolist(), strict=True)
         lines += [[folder, record["trainer"], path, names[label], *xy] for path, label, xy in rows]
     files = charts.save(draw(panels), args.out)
     table = args.out.with_suffix(".csv")
-    with table.open("w", newline="", encoding="utf-8") as file:
+    with writing(table, mend="check --out") as file:
         csv.writer(file).writerows([["run", "trainer", "path", "class", "x", "y"], *lines])
     print(*files, table, sep="\n")
 

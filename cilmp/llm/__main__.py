@@ -103,10 +103,10 @@ def extraction(args: argparse.Namespace) -> None:
     import torch
 
     from cilmp.devices import choose
-    from cilmp.llm import answers, classes
+    from cilmp.llm import answers, declared
     from cilmp.llm.extract import QUESTION, Recipe, extract
     from cilmp.llm.model import load_llm, locate
-    from cilmp.llm.store import FOUND, file_name
+    from cilmp.llm.store import FOUND
 
     if not args.model:
         raise UserError(
@@ -123,16 +123,16 @@ def extraction(args: argparse.Namespace) -> None:
 
     if args.all:
         folder = Path(args.out or "representations")
-        named = [name for name, kind in classes.declarations().items() if kind.classnames]
-        jobs = [(classes.of(name, args.root), folder / file_name(name)) for name in named]
+        named = [name for name, kind in declared.declarations().items() if kind.classnames]
+        jobs = [(declared.of(name, args.root), folder / declared.file_of(name)) for name in named]
     else:
-        dataset = classes.dataset_of(args.dataset_config_file) if args.dataset_config_file else ""
+        dataset = declared.dataset_of(args.dataset_config_file) if args.dataset_config_file else ""
         if not dataset and not args.classes:
             raise UserError("Whose representations? Use --dataset-config-file, --classes or --all.")
         if not dataset and not args.out:
             raise UserError("A bare class list needs --out.")
-        listed = classes.named(args.classes, dataset) if args.classes else classes.of(dataset, args.root)
-        jobs = [(listed, Path(args.out or FOUND / file_name(dataset)))]
+        listed = declared.named(args.classes, dataset) if args.classes else declared.of(dataset, args.root)
+        jobs = [(listed, Path(args.out or FOUND / declared.file_of(dataset)))]
     for listed, _ in jobs:  # a slip is told before the LLM is loaded
         for question in questions:
             listed.fill(question, listed.names[0])

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cilmp.clip import CLIP, load_clip
 from cilmp.errors import UserError
 from cilmp.llm.extract import stamp
 from cilmp.llm.store import Knowledge, read
@@ -36,8 +37,6 @@ def text(like: Path, backbone: str) -> Knowledge:
     backbone: a name for load_clip, or a file of weights.  An answer longer than the tower's 77 tokens is read in
     pieces of whole sentences, and the pieces averaged.
     """
-    from cilmp.clip import load_clip
-
     weights = backbone if Path(backbone).is_file() else ""
     source, clip = read(like), load_clip(backbone, weights)
     answers = source.metadata.get("answers") or {}
@@ -57,19 +56,19 @@ def text(like: Path, backbone: str) -> Knowledge:
 
 
 @torch.no_grad()
-def clip_states(clip, texts: Sequence[str]) -> Tensor:
+def clip_states(clip: CLIP, texts: Sequence[str]) -> Tensor:
     """(blocks, width), averaged over the texts."""
     ids = clip.tokenize(texts)
     eot = ids.argmax(-1)
     x = clip.token_embedding(ids) + clip.text.positional_embedding
     after = []
     for block in clip.text.transformer.resblocks:
-        x = block.full(x, causal=True)
+        x = block(x, causal=True)
         after.append(x[torch.arange(len(x)), eot].mean(0))
     return torch.stack(after)
 
 
-def pieces(clip, answer: str, name: str) -> list[str]:
+def pieces(clip: CLIP, answer: str, name: str) -> list[str]:
     """Whole sentences as long as the tower can read together; a longer sentence is cut between words."""
     units = [s for s in re.split(r"(?<=[.!?])\s+|\n+", answer) if s.strip()] or [name]
     found: list[str] = []
@@ -88,8 +87,8 @@ def pieces(clip, answer: str, name: str) -> list[str]:
     return found
 
 
-def fits(clip, piece: str) -> bool:
+def fits(clip: CLIP, piece: str) -> bool:
     try:
-        return bool(clip.tokenize([piece], cut=False))
+        return bool(clip.tokenizer.encode(piece))
     except UserError:
         return False

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from cilmp.devices import peak_memory_mb
+
 
 class Progress:
     """A bar of classes with the time of each, the token being written, and the peak of memory."""
@@ -32,8 +34,4 @@ class Progress:
 def peak() -> str:
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return f"GPU {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
-    import platform
-    import resource
-
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return f"memory {used / (2**30 if platform.system() == 'Darwin' else 2**20):.1f} GiB"
+    return f"memory {peak_memory_mb(torch.device('cpu')) / 2**10:.1f} GiB"

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from cilmp.errors import UserError
+from cilmp.files import write_bytes
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "representations"
 FOUND = Path("representations")  # below the working directory
-TWINS = {"Kvasir": "kvasir_biomedcoop", "DermaMNIST": "dermamnist_biomedcoop"}  # besides KVASIR and DERMAMNIST
 
 
 @dataclass
@@ -32,15 +32,16 @@ class Knowledge:
     metadata: dict = field(default_factory=dict)
 
 
-def load(source: str, classnames: Sequence[str], dataset: str = "") -> Knowledge:
+def load(source: str, classnames: Sequence[str], dataset: str = "", stem: str = "") -> Knowledge:
     """The states of `classnames`, in their order.
 
+    stem: of the data set's own file; its name in lower case where none is given.
     source: a file, a folder of `<dataset>.safetensors`, a folder of the authors' layout (`<set>/<class>.pth` or
     `<class>.pth`), or "" for what is shipped with CILMP or else stands in `representations/`: see `find`.
     A class is matched by its exact name, else with underscores as spaces and without regard to case.
     The metadata is the file's, with `source` and its `sha256`, and without the answers.
     """
-    path = place(Path(source), dataset) if source else find(dataset, classnames)
+    path = place(Path(source), dataset, stem) if source else find(dataset, classnames, stem)
     if path.is_dir():
         files = {file.stem: file for file in sorted(path.glob("*.pth"))}
         names = match(classnames, list(files), path, dataset)
@@ -92,22 +93,13 @@ def save(path: str | os.PathLike, knowledge: Knowledge) -> Path:
     dtype = torch.float16 if fits else torch.float32
     tensors = {name: h.to("cpu", dtype).contiguous() for name, h in zip(names, knowledge.states, strict=True)}
     facts = knowledge.metadata | {"classnames": list(names), "classes_sha256": fingerprint(names)}
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # not save_file, which makes files that only their owner may read; one key, for several come in any order
-        partial.write_bytes(to_bytes(tensors, {"cilmp": json.dumps(facts, ensure_ascii=False)}))
-        os.replace(partial, path)
-    except OSError as error:
-        raise UserError(f"Cannot write {path} ({error.strerror}): check --out.") from None
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    # not save_file, which makes files that only their owner may read; one key, for several come in any order
+    return write_bytes(path, to_bytes(tensors, {"cilmp": json.dumps(facts, ensure_ascii=False)}), mend="check --out")
 
 
-def file_name(dataset: str) -> str:
-    """A data set's file in a folder of representations; two sets whose names differ in case alone do not share it."""
-    return f"{TWINS.get(dataset, dataset.lower())}.safetensors"
+def file_name(dataset: str, stem: str = "") -> str:
+    """A data set's file in a folder of representations; sets whose names differ in case alone state a stem."""
+    return f"{stem or dataset.lower()}.safetensors"
 
 
 def fingerprint(classnames: Sequence[str]) -> str:
@@ -115,10 +107,10 @@ def fingerprint(classnames: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(sorted(classnames)).encode()).hexdigest()
 
 
-def find(dataset: str, classnames: Sequence[str] = ()) -> Path:
+def find(dataset: str, classnames: Sequence[str] = (), stem: str = "") -> Path:
     """The file shipped for a data set, else representations/<dataset>.safetensors, else the one
     representations/<any folder>/<dataset>.safetensors (see `file_name`)."""
-    file = file_name(dataset)
+    file = file_name(dataset, stem)
     for path in (SHIPPED / file, FOUND / file):
         if path.is_file():
             return path
@@ -136,7 +128,7 @@ def find(dataset: str, classnames: Sequence[str] = ()) -> Path:
     return several[0]
 
 
-def place(source: Path, dataset: str) -> Path:
+def place(source: Path, dataset: str, stem: str = "") -> Path:
     """The file, or the folder of .pth files, that a given file or folder means for this data set."""
     if not source.exists():
         raise UserError(
@@ -144,7 +136,7 @@ def place(source: Path, dataset: str) -> Path:
         )
     if source.is_file():
         return source
-    file = source / file_name(dataset)
+    file = source / file_name(dataset, stem)
     if dataset and file.is_file():
         return file
     if any(source.glob("*.pth")):

@@ -11,6 +11,7 @@ from PIL import Image
 
 from cilmp.datasets.prepare.records import Record
 from cilmp.datasets.prepare.tree import Tree
+from cilmp.files import replacing
 
 
 def targets(records: list[Record]) -> list[str]:
@@ -39,11 +40,8 @@ def export(tree: Tree, records: list[Record], names: list[str], folder: Path, co
         target = folder / name
         if target.exists():  # written whole by an earlier run
             continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.part{os.getpid()}")
-        partial.unlink(missing_ok=True)
-        place(tree, record.member, partial, copy)
-        os.replace(partial, target)
+        with replacing(target, mend="check --root") as partial:
+            place(tree, record.member, partial, copy)
         written += 1
     return written
 

@@ -9,8 +9,8 @@ from tabulate import tabulate
 
 from cilmp.datasets import splits
 from cilmp.datasets.base import SplitDataset
-from cilmp.datasets.fingerprints import fingerprints, near_pairs
 from cilmp.datasets.prepare import divide, export
+from cilmp.datasets.prepare.fingerprints import fingerprints, near_pairs
 from cilmp.datasets.prepare.records import Record
 from cilmp.datasets.prepare.tree import Tree
 from cilmp.errors import UserError

@@ -18,8 +18,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from cilmp.datasets.reading import EXTENSIONS
 from cilmp.errors import UserError
+from cilmp.images import EXTENSIONS
 
 
 class Tree:

@@ -10,8 +10,8 @@ from downloads import DOWNLOADS, paint
 from PIL import Image
 
 from cilmp.datasets import splits
-from cilmp.datasets.check import check, failed
-from cilmp.datasets.fingerprints import NEAR, fingerprint, fingerprints, near_pairs
+from cilmp.datasets.prepare.check import check, failed
+from cilmp.datasets.prepare.fingerprints import NEAR, fingerprint, fingerprints, near_pairs
 from cilmp.datasets.prepare.program import prepare
 from dassl.data.datasets import DATASET_REGISTRY
 

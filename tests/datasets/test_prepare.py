@@ -12,8 +12,8 @@ from downloads import DOWNLOADS, N, paint, table
 
 import cilmp.datasets  # noqa: F401
 from cilmp.datasets import splits
-from cilmp.datasets.check import check, failed
 from cilmp.datasets.prepare import divide
+from cilmp.datasets.prepare.check import check, failed
 from cilmp.datasets.prepare.program import prepare
 from cilmp.datasets.prepare.records import Record
 from cilmp.datasets.prepare.tree import Tree

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cilmp.errors import UserError
-from cilmp.llm import Knowledge, __main__, classes, load, model, read, save, store
+from cilmp.llm import Knowledge, __main__, declared, load, model, read, save, store
 from cilmp.llm.model import Source, advice
 
 TINY_CLIP = Path(__file__).parents[1] / "golden" / "tiny_clip.safetensors"
@@ -32,13 +32,13 @@ def program(monkeypatch, tmp_path):
 def cards(monkeypatch):
     from cilmp.datasets.base import Layout
 
-    def declared(folder, *names, card=None):
+    def made(folder, *names, card=None):
         layout = Layout(folder, "split.json", "", names)
         return SimpleNamespace(classnames=names, card=card, layouts=lambda: (layout,))
 
-    brains = declared("brains", "cyst", "normal", card=SimpleNamespace(modality="image", organ="brain"))
-    found = {"BRAINS": brains, "LUNGS": declared("lungs", "nodule", "normal")}
-    monkeypatch.setattr(classes, "declarations", lambda: found)
+    brains = made("brains", "cyst", "normal", card=SimpleNamespace(modality="image", organ="brain"))
+    found = {"BRAINS": brains, "LUNGS": made("lungs", "nodule", "normal")}
+    monkeypatch.setattr(declared, "declarations", lambda: found)
     return found
 
 
@@ -58,16 +58,16 @@ def test_all_data_sets_and_again(program, cards, make_llm, capsys, tmp_path, mon
 
 def test_classes_of_a_data_set(program, cards, tmp_path):
     Path("brains.yaml").write_text("DATASET:\n  NAME: BRAINS\n")
-    assert classes.of(classes.dataset_of("brains.yaml")).names == ["cyst", "normal"]
+    assert declared.of(declared.dataset_of("brains.yaml")).names == ["cyst", "normal"]
     (tmp_path / "data" / "brains").mkdir(parents=True)
     split = {"train": [["a.png", 1, "Normal"], ["b.png", 0, "Cyst"]], "test": [["c.png", 0, "Cyst"]]}
     (tmp_path / "data" / "brains" / "split.json").write_text(json.dumps(split))
-    assert classes.of("BRAINS", "data").names == ["Cyst", "Normal"]
+    assert declared.of("BRAINS", "data").names == ["Cyst", "Normal"]
     with pytest.raises(UserError, match="Unknown data set 'BRAIN'.*Did you mean BRAINS"):
-        classes.of("BRAIN")
-    assert classes.of("BRAINS").fill("{classname} {modality} {organ}", "a_b") == "a b image brain"
+        declared.of("BRAIN")
+    assert declared.of("BRAINS").fill("{classname} {modality} {organ}", "a_b") == "a b image brain"
     with pytest.raises(UserError, match="No config file at nowhere.yaml"):
-        classes.dataset_of("nowhere.yaml")
+        declared.dataset_of("nowhere.yaml")
     for words, reason in (
         (["--classes", "a"], "No LLM given"),
         (["--model", "."], "Whose representations"),
@@ -154,13 +154,13 @@ def test_a_real_llm_from_a_gguf_file(program, monkeypatch):
 
 
 def test_every_declared_data_set_has_distinct_classes_and_a_card():
-    found = classes.declarations()
+    found = declared.declarations()
     assert "BUSI" in found
-    assert len({store.file_name(name) for name in found}) == len(found), "KVASIR and Kvasir have a file each"
+    assert len({declared.file_of(name) for name in found}) == len(found), "KVASIR and Kvasir have a file each"
     for name, kind in found.items():
         if kind.classnames:
-            listed = classes.of(name)
+            listed = declared.of(name)
             assert listed.fill("{classname} {modality} {organ}", listed.names[0])
         else:
             with pytest.raises(UserError, match="give its folder as --root"):
-                classes.of(name)
+                declared.of(name)

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cilmp import metrics, records, results
+from cilmp.results import metrics, protocols, records, runs
 
 HERE = Path(__file__).parent / "golden"
 RUNS, EXPECTED = HERE / "runs", HERE / "expected"
 SKILL = {"ZeroshotCLIP": 0.5, "CoOp": 1.2, "CILMP": 1.8}
+METHODS = {"ZeroshotCLIP": ("zero-shot", 2021), "CoOp": ("prompt", 2021), "CILMP": ("prompt", 2025)}
 NAMES = ["normal", "benign_lesion", "malignant"]
 GONE = ("CoOp", "BUSI", "new", 16, 3)  # a run that never finished
 
@@ -41,6 +42,7 @@ def run(trainer: str, data: str, classes: str, shots: int, seed: int) -> None:
     record |= dict(
         split="test", shots=shots, seed=seed, per_class=dict(zip(NAMES, recall, strict=True)), metrics=scores
     )
+    record |= dict(method=dict(zip(("kind", "year"), METHODS[trainer], strict=True)))
     record |= dict(options={"OPTIM.MAX_EPOCH": 100}, seconds={"total": 10.0 + seed}, trainable_parameters=2048)
     record |= dict(model_dir="", device="cpu", commit="", versions={}, finished="2026-01-01T00:00:00+00:00")
     place.mkdir(parents=True)
@@ -51,11 +53,11 @@ def run(trainer: str, data: str, classes: str, shots: int, seed: int) -> None:
 
 def tables() -> dict[str, str]:
     """{file name: what python -m cilmp.results makes of the folder}."""
-    runs, _ = results.collect(RUNS)
+    found, _ = runs.collect(RUNS)
     made = {}
     for style, suffix in (("text", "txt"), ("md", "md"), ("latex", "tex"), ("csv", "csv")):
         for name in ("base2new", "few_shot", "metrics"):
-            made[f"{name}.{suffix}"] = "\n".join(t.render(style) for t in results.TABLES[name](runs, "accuracy"))
+            made[f"{name}.{suffix}"] = "\n".join(t.render(style) for t in protocols.TABLES[name](found, "accuracy"))
     return made
 
 

@@ -8,7 +8,7 @@ import sklearn.metrics as sk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cilmp import metrics
+from cilmp.results import metrics
 
 
 @st.composite

@@ -9,8 +9,9 @@ import pytest
 from golden import EXPECTED, GONE, RUNS, folder, tables
 from scipy import stats
 
-from cilmp import records, results, significance
 from cilmp.errors import UserError
+from cilmp.results import __main__ as program
+from cilmp.results import protocols, records, runs, significance
 
 
 def accuracies(trainer, data, classes, shots=16):
@@ -44,7 +45,7 @@ def test_missing_is_shown(tmp_path):
     for path in tmp_path.rglob("CILMP/vit_b16/seed*"):
         if "busi" in path.parts and "test_new" in path.parts:
             shutil.rmtree(path)
-    [table] = results.base2new(results.collect(tmp_path)[0])
+    [table] = protocols.base2new(runs.collect(tmp_path)[0])
     row = dict(table.rows)["BUSI", "CILMP"]
     assert [cell.text() for cell in row[1:]] == ["missing", "missing"]
 
@@ -52,29 +53,29 @@ def test_missing_is_shown(tmp_path):
 def test_best_and_second():
     for style, best, second in (("md", "**98.89 ± 1.92**", "<u>95.56 ± 1.92</u>"),
                                 ("latex", r"\textbf{98.89 $\pm$ 1.92}", r"\underline{95.56 $\pm$ 1.92}")):  # fmt: skip
-        [table] = results.base2new(results.where(results.collect(RUNS)[0], ["dataset=KVASIR"]))
+        [table] = protocols.base2new(runs.where(runs.collect(RUNS)[0], ["dataset=KVASIR"]))
         assert best in table.render(style) and second in table.render(style)
 
 
 def test_runs_of_different_settings_are_not_averaged():
-    runs = results.where(results.collect(RUNS)[0], ["dataset=BUSI"])
+    found = runs.where(runs.collect(RUNS)[0], ["dataset=BUSI"])
     with pytest.raises(UserError, match="differ in .*shots"):
-        results.pivot([r for r in runs if r["classes"] == "all"], ["trainer"], "dataset", "accuracy")
+        runs.pivot([r for r in found if r["classes"] == "all"], ["trainer"], "dataset", "accuracy")
 
 
 def test_one_trainer_with_several_options_is_several_rows():
-    runs = results.where(results.collect(RUNS)[0], ["dataset=BUSI", "trainer=CILMP", "classes=base", "shots=16"])
-    twins = [run | {"options": run.get("options", {}) | {"TRAINER.CILMP.INTERVENTION": "none"}} for run in runs]
-    other_folder = [run | {"options": run.get("options", {}) | {"OUTPUT_DIR": "elsewhere"}} for run in runs]
-    names = {run["name"] for run in results.prepare([*runs, *twins])}
+    found = runs.where(runs.collect(RUNS)[0], ["dataset=BUSI", "trainer=CILMP", "classes=base", "shots=16"])
+    twins = [run | {"options": run.get("options", {}) | {"TRAINER.CILMP.INTERVENTION": "none"}} for run in found]
+    other_folder = [run | {"options": run.get("options", {}) | {"OUTPUT_DIR": "elsewhere"}} for run in found]
+    names = {run["name"] for run in runs.prepare([*found, *twins])}
     assert names == {"CILMP [intervention default]", "CILMP [intervention none]"}
     with pytest.raises(UserError, match="same run twice"):
-        results.pivot(results.prepare([*runs, *other_folder]), ["trainer"], "dataset", "accuracy")
+        runs.pivot(runs.prepare([*found, *other_folder]), ["trainer"], "dataset", "accuracy")
 
 
 def test_paired_tests_equal_scipy():
-    runs = results.where(results.collect(RUNS)[0], ["classes=base"])
-    over, per_image = significance.compare(runs, "CILMP", "accuracy", results.value)
+    found = runs.where(runs.collect(RUNS)[0], ["classes=base"])
+    over, per_image = significance.compare(found, "CILMP", "accuracy")
     ours = np.r_[accuracies("CILMP", "BUSI", "base"), accuracies("CILMP", "KVASIR", "base")]
     raw = {}
     for rival in ("CoOp", "ZeroshotCLIP"):
@@ -119,7 +120,7 @@ def error(capsys, *arguments):
     from cilmp.errors import exit_on_user_error
 
     with pytest.raises(SystemExit) as stop:
-        exit_on_user_error(lambda: results.main([str(a) for a in arguments]))
+        exit_on_user_error(lambda: program.main([str(a) for a in arguments]))
     assert stop.value.code == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert said[-1].startswith("error: ")
@@ -135,7 +136,7 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     assert "damaged" in error(capsys, tmp_path)
     record = json.loads((folder("CoOp", "BUSI", "base", 16, 1) / "result.json").read_text())
     records.write(tmp_path / "b" / "result.json", record)
-    results.main([str(tmp_path)])  # the whole one is shown, the half one named
+    program.main([str(tmp_path)])  # the whole one is shown, the half one named
     assert "damaged" in capsys.readouterr().err
     records.write(tmp_path / "c" / "result.json", record | {"version": 2, "seed": 2})
     assert "version 1" in error(capsys, tmp_path)

@@ -1,0 +1,63 @@
+"""What a query may look at: keys and values of segments, each kept at the smallest size that holds them.
+
+Axes: B images, C classes, H heads, q queries, n tokens of a segment, w rows that tokens are mixtures of, e width of a
+head, D = H * e.  Leading axes are (B or 1, C or 1); torch.einsum broadcasts the ones without copying.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Keys and values k and v (H, B or 1, C or 1, n, e); with z (B or 1, C or 1, n, w) they are z k and z v of w rows,
+    which are never built: a query meets the rows, then z.
+
+    hidden: bool, broadcastable to (C, q, n), True where a query must not look.
+    """
+
+    k: Tensor
+    v: Tensor
+    hidden: Tensor | None = None
+    z: Tensor | None = None
+
+    def scores(self, q: Tensor) -> Tensor:
+        """Scaled queries q (H, B, C, q, e) -> (H, B, C, q, n), -inf where hidden."""
+        scores = torch.einsum("hbcqe,hbcwe->hbcqw", q, self.k)
+        if self.z is not None:
+            scores = torch.einsum("hbcqw,bcnw->hbcqn", scores, self.z)
+        return scores if self.hidden is None else scores.masked_fill(self.hidden, -torch.inf)
+
+    def mix(self, p: Tensor) -> Tensor:
+        """p (H, B, C, q, n) -> (H, B, C, q, e)."""
+        if self.z is not None:
+            p = torch.einsum("hbcqn,bcnw->hbcqw", p, self.z)
+        return torch.einsum("hbcqw,hbcwe->hbcqe", p, self.v)
+
+
+def split_heads(y: Tensor, heads: int, parts: int) -> tuple[Tensor, ...]:
+    """y (..., parts * D) -> `parts` tensors (H, ..., e): heads first, so every product is batched without a copy."""
+    return y.unflatten(-1, (parts, heads, -1)).movedim((-3, -2), (0, 1)).contiguous().unbind(0)
+
+
+def attend(q: Tensor, keys: Sequence[Keys]) -> Tensor:
+    """Softmax attention of queries q (H, B or 1, C or 1, q, e) over several segments -> (B, C, q, D).
+
+    Shared keys are met where they lie: nothing of size (B, C, n, D) is expanded.
+    """
+    q = q * q.shape[-1] ** -0.5  # before the products, which could overflow half precision
+    scores = [key.scores(q) for key in keys]
+    lead = torch.broadcast_shapes(*(s.shape[1:3] for s in scores))
+    sizes = [s.shape[-1] for s in scores]
+    every = torch.cat([s.expand(-1, *lead, -1, -1) for s in scores], dim=-1)
+    exact = torch.promote_types(every.dtype, torch.float32)
+    weights = every.softmax(-1, dtype=exact).to(q.dtype).split(sizes, dim=-1)
+    mixed = keys[0].mix(weights[0])
+    for key, weight in zip(keys[1:], weights[1:], strict=True):
+        mixed = mixed + key.mix(weight)
+    return mixed.movedim(0, -2).flatten(-2)

@@ -1,0 +1,55 @@
+"""Class names of different lengths end to end, without gaps, except inside attention.
+
+Axes: C classes, m tokens of the longest name, N tokens of all names together, leading axis B images or 1.
+A name of one word costs one word: what works on single tokens (projections, MLP) sees (B, N, D), attention sees
+(B, C, m, D).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Packing(nn.Module):
+    """Where the tokens of each class lie."""
+
+    start: Tensor  # (C,) the row of a class's first token
+    mask: Tensor  # (C, m) bool, False in the gaps
+    row: Tensor  # (C * m,) the row of each place; a gap repeats the class's last one
+    kept: Tensor  # (N,) the place of each row
+
+    def __init__(self, counts: Tensor):
+        """counts (C,), tokens of each class."""
+        super().__init__()
+        self.most = int(counts.max())
+        start, place = counts.cumsum(0) - counts, torch.arange(self.most)
+        mask = place < counts[:, None]
+        row = (start[:, None] + place.minimum(counts[:, None] - 1)).flatten()
+        for name, buffer in dict(start=start, mask=mask, row=row, kept=mask.flatten().nonzero()[:, 0]).items():
+            self.register_buffer(name, buffer, persistent=False)
+
+    def pad(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, C, m, D); what stands in the gaps must not be looked at, and gets no gradient."""
+        return Pad.apply(x, self.row, self.kept).unflatten(1, (-1, self.most))
+
+    def pack(self, x: Tensor) -> Tensor:
+        """(B, C, m, D) -> (B, N, D)."""
+        return x.flatten(1, 2).index_select(1, self.kept)
+
+    def pick(self, x: Tensor, index: Tensor) -> Tensor:
+        """(B, N, D) -> (B, C, D): the token `index` (C,) of each class."""
+        return x.index_select(1, self.start + index)
+
+
+class Pad(torch.autograd.Function):
+    """index_select whose backward gathers too: a repeated row would make autograd add one row after another."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, row: Tensor, kept: Tensor) -> Tensor:
+        ctx.save_for_backward(kept)
+        return x.index_select(1, row)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return grad.index_select(1, *ctx.saved_tensors), None, None

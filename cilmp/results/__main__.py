@@ -1,0 +1,58 @@
+"""Tables from the records of finished runs, never from logs.
+
+python -m cilmp.results output                                   the tables the runs found there make
+python -m cilmp.results output --table base2new --format latex   base, new and their harmonic mean
+python -m cilmp.results output --rows trainer --columns dataset --metric auroc --where shots=16 classes=all
+python -m cilmp.results output --compare CILMP                   paired significance against every other trainer
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from cilmp.errors import UserError, exit_on_user_error
+from cilmp.results.protocols import TABLES
+from cilmp.results.runs import collect, pivot, where
+from cilmp.results.tables import FORMATS, Table
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m cilmp.results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("folder", help="folder of runs, searched to any depth for result.json")
+    add("--table", choices=TABLES, default="all", help="a table of the field; default: those the runs make")
+    add("--rows", help="fields of the record down, separated by commas (trainer, dataset, shots, classes, config ...)")
+    add("--columns", help="one field across, or 'metric' for accuracy, macro F1, AUROC and kappa")
+    add("--metric", default="accuracy", help="a metric, or another number of the record such as seconds.train")
+    add("--where", nargs="+", default=[], metavar="FIELD=VALUE", help="only such runs, e.g. shots=16 classes=all")
+    add("--compare", metavar="TRAINER", help="paired tests of this trainer against every other")
+    add("--format", choices=FORMATS, default="text")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    runs, damaged = collect(args.folder)
+    for line in damaged:
+        print(f"note: {line}", file=sys.stderr)
+    runs = where(runs, args.where)
+    tables: Sequence[Table]
+    if args.compare:
+        from cilmp.results.significance import compare
+
+        tables = compare(runs, args.compare, args.metric)
+    elif args.rows or args.columns:
+        tables = [pivot(runs, (args.rows or "trainer").split(","), args.columns or "dataset", args.metric)]
+    else:
+        tables = TABLES[args.table](runs, args.metric)
+    if not tables:
+        raise UserError(f"The runs under {args.folder} make no table '{args.table}'; see --rows and --columns.")
+    print("\n".join(table.render(args.format) for table in tables), end="")
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)

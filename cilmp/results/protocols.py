@@ -1,0 +1,130 @@
+"""The tables of the field's protocols: base to new, few-shot, four metrics, cross-dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from cilmp.results.runs import cell, in_order, pivot, seeds_of, spell
+from cilmp.results.tables import Cell, Table
+
+
+def harmonic(base: float, new: float) -> float:
+    return 2 * base * new / (base + new) if base + new else 0.0
+
+
+class Harmonic(Cell):
+    """H of the two means over seeds, as the field computes it; the deviation is that of each seed's own H."""
+
+    def __init__(self, base: Cell, new: Cell):
+        both = base.values.keys() & new.values.keys()
+        super().__init__({s: harmonic(base.values[s], new.values[s]) for s in both}, base.seeds | new.seeds)
+        if self.values:
+            self.mean = harmonic(base.mean, new.mean)
+
+
+def average(cells: Sequence[Cell], seeds: frozenset[int]) -> Cell:
+    """Over data sets, seed by seed, of the seeds every one of them has."""
+    shared = set.intersection(*(set(c.values) for c in cells))
+    return Cell({s: sum(c.values[s] for c in cells) / len(cells) for s in shared}, seeds)
+
+
+def base2new(runs: list[dict], metric: str = "accuracy") -> list[Table]:
+    """Base, new, H for every data set and, where there are several, for the average over those all trainers have."""
+    runs = [run for run in runs if run["classes"] in ("base", "new")]
+    tables = []
+    for shots in in_order(runs, "shots"):
+        here = [run for run in runs if run["shots"] == shots]
+        sets, trainers, seeds = in_order(here, "dataset"), in_order(here, "trainer"), seeds_of(here)
+        halves: dict[tuple, list[dict]] = {}
+        for run in here:
+            halves.setdefault((run["dataset"], run["name"], run["classes"]), []).append(run)
+        body, both = [], {}
+        for data in sets:
+            for trainer in trainers:
+                pair = [cell(halves.get((data, trainer, half), ()), metric, seeds) for half in ("base", "new")]
+                both[data, trainer] = pair
+                body.append(((data, trainer), [*pair, Harmonic(*pair)]))
+        if len(sets) > 1:
+            for trainer in trainers:
+                means = [average([both[data, trainer][k] for data in sets], seeds) for k in (0, 1)]
+                body.append((("average", trainer), [*means, Harmonic(*means)]))
+        tables.append(
+            Table(
+                f"Base-to-new {metric} in %, {spell('shots', shots)} shots",
+                ("dataset", "trainer"),
+                ("base", "new", "H"),
+                body,
+                block=lambda labels: labels[0],
+                notes=["H: harmonic mean of the means over seeds; its deviation is that of each seed's H"],
+            )
+        )
+    return tables
+
+
+def few_shot(runs: list[dict], metric: str = "accuracy") -> list[Table]:
+    """Trainers down, shots across, a table a data set."""
+    runs = at_home(runs)
+    return [
+        pivot([r for r in runs if r["dataset"] == data], ["trainer"], "shots", metric, f"{data}: {metric} by shots")
+        for data in in_order(runs, "dataset")
+    ]
+
+
+def four_metrics(runs: list[dict], metric: str = "") -> list[Table]:
+    """The paper's four metrics, for every shot count."""
+    runs = at_home(runs)
+    tables = []
+    for shots in in_order(runs, "shots"):
+        title = f"Four metrics in %, {'all images' if shots == -1 else f'{shots} shots'}"
+        tables.append(pivot([r for r in runs if r["shots"] == shots], ["dataset", "trainer"], "metric", "", title))
+    return tables
+
+
+def at_home(runs: list[dict]) -> list[dict]:
+    """All classes, tested on the data set that they were trained on."""
+    return [run for run in runs if run["classes"] == "all" and not run["source"]]
+
+
+def cross_dataset(runs: list[dict], metric: str = "accuracy") -> list[Table]:
+    """Trained on a source, tested on others. What trains nothing has no source and stands in every table."""
+    tables = []
+    everyone = [run for run in runs if run["classes"] == "all"]
+    for source in sorted({run["source"] for run in everyone} - {""}):
+        moved = [run for run in everyone if run["source"] == source]
+        shots, sets = {run["shots"] for run in moved}, {run["dataset"] for run in moved}
+        movers = {run["name"] for run in moved}
+        home = [r for r in everyone if not r["source"] and r["dataset"] == source and r["shots"] in shots]
+        still = [r for r in everyone if not r["source"] and r["name"] not in movers and r["dataset"] in sets]
+        home = [r for r in home if r["name"] in movers | {s["name"] for s in still}]
+        table = pivot(moved + home + still, ["trainer"], "dataset", metric, f"{metric} in %, trained on {source}")
+        targets = [c for c in table.columns if c != source]
+        order = [table.columns.index(c) for c in (source, *targets) if c in table.columns]
+        body: list[tuple[tuple[str, ...], list[Cell]]] = []
+        for labels, cells in table.rows:
+            picked = [cells[i] for i in order]
+            mean = average([c for name, c in zip(table.columns, cells, strict=True) if name != source], picked[0].seeds)
+            body.append((labels, [*picked, mean]))
+        names = [f"{c} (source)" if c == source else c for c in (table.columns[i] for i in order)]
+        tables.append(Table(table.title, ["trainer"], [*names, "average of targets"], body))
+    return tables
+
+
+def tables_of(runs: list[dict], metric: str) -> list[Table]:
+    """All the tables that these runs make."""
+    tables = base2new(runs, metric) + cross_dataset(runs, metric)
+    home = at_home(runs)
+    sources = {run["source"] for run in runs} - {""}
+    if len({run["shots"] for run in home}) > 1:
+        tables += few_shot(runs, metric)
+    elif not {run["dataset"] for run in home} <= sources:
+        tables += four_metrics(runs)
+    return tables
+
+
+TABLES: dict[str, Callable[[list[dict], str], list[Table]]] = {
+    "all": tables_of,
+    "base2new": base2new,
+    "few_shot": few_shot,
+    "metrics": four_metrics,
+    "cross": cross_dataset,
+}

@@ -1,0 +1,174 @@
+"""The finished runs under a folder: their records, what each is called in a table, and any number of theirs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cilmp.errors import UserError, nearest
+from cilmp.results import records
+from cilmp.results.tables import Cell, Table
+
+FOUR_METRICS = ("accuracy", "macro_f1", "auroc", "kappa")  # the paper's
+LESS_IS_BETTER = ("ece", "seconds", "peak_memory_mb", "trainable_parameters")
+KINDS = ("zero-shot", "probe", "prompt", "fine-tuning")  # of methods, in the order of a table
+
+
+def collect(folder: str | Path) -> tuple[list[dict], list[str]]:
+    """Every run under a folder, each with its `path`, `name` and `source` (the set its prompts were trained on, where
+    that is another than the tested one), and a line for each record that cannot be read."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"No folder {folder}: give the OUTPUT folder of a sweep.")
+    runs, damaged = [], []
+    for path in sorted(folder.rglob(records.NAME)):
+        try:
+            runs.append(records.read(path) | {"path": path.parent})
+        except UserError as error:
+            damaged.append(str(error))
+    if not runs:
+        why = f"{len(damaged)} damaged: {damaged[0]}" if damaged else "no run has finished there"
+        raise UserError(f"No readable {records.NAME} under {folder} ({why}).")
+    return prepare(runs), damaged
+
+
+def prepare(runs: list[dict]) -> list[dict]:
+    """Records with their `path` -> the same with `source` and `name`."""
+    versions = {run["version"]: run["path"] for run in runs}
+    if len(versions) > 1:
+        where = ", ".join(f"version {v} in {path}" for v, path in sorted(versions.items(), key=str))
+        raise UserError(
+            f"Records whose metrics are defined differently do not share a table ({where}): redo the older."
+        )
+    trained = {run["path"].parts[-4:]: run["dataset"] for run in runs}
+    for run in runs:
+        origin = trained.get(Path(run.get("model_dir") or "-").parts[-4:], run["dataset"])
+        run["source"] = "" if origin == run["dataset"] else origin
+    return tell_apart(runs)
+
+
+def tell_apart(runs: list[dict]) -> list[dict]:
+    """`name`: the trainer; its config or backbone too where one trainer comes with several, and the options that
+    differ between runs which would otherwise fall into one cell."""
+    for run in runs:
+        run["name"] = run["trainer"]
+    for key in ("config", "backbone"):
+        several: dict[str, set] = {}
+        for run in runs:
+            several.setdefault(run["trainer"], set()).add(run.get(key))
+        for run in runs:
+            run["name"] += f" [{run.get(key)}]" if len(several[run["trainer"]]) > 1 else ""
+    cells: dict[tuple, list[dict]] = {}
+    for run in runs:
+        cell = tuple(run.get(key) for key in ("name", "dataset", "source", "classes", "split", "shots", "seed"))
+        cells.setdefault(cell, []).append(run.get("options", {}))
+    differing: dict[str, set] = {}
+    for (name, *_), options in cells.items():
+        keys = set().union(*options) - records.IRRELEVANT
+        different = {key for key in keys if any(o.get(key) != options[0].get(key) for o in options)}
+        differing.setdefault(name, set()).update(different)
+    for run in runs:
+        told = [option(key, run.get("options", {}).get(key, "default")) for key in sorted(differing[run["name"]])]
+        run["name"] += f" [{', '.join(told)}]" if told else ""
+    return runs
+
+
+def option(key: str, value: object) -> str:
+    """TRAINER.CILMP.REPRESENTATIONS, a/b/busi.safetensors -> 'representations busi'."""
+    return f"{key.split('.')[-1].lower()} {Path(value).stem if isinstance(value, str) else value}"
+
+
+def value(run: dict, metric: str) -> float:
+    """A metric, or any other number of the record ('seconds.train'); NaN where it does not exist."""
+    found = run["metrics"].get(metric, run)
+    if found is run:
+        for key in metric.split("."):
+            found = found.get(key) if isinstance(found, dict) else None
+        if found is None and metric not in run["metrics"] and metric not in FOUR_METRICS:
+            raise UserError(f"The record in {run['path']} has no '{metric}'.{nearest(metric, run['metrics'])}")
+    found = found.get("total") if isinstance(found, dict) else found
+    return math.nan if found is None else float(found)
+
+
+def field(run: dict, name: str) -> object:
+    return run["name"] if name == "trainer" else run.get(name)
+
+
+def in_order(runs: Iterable[dict], name: str) -> list:
+    """The different values of a field: numbers by size (-1, everything, last), trainers by the kind and year of their
+    method, other words by the alphabet."""
+    found = {field(run, name): run.get("method") or {} for run in runs}
+    return sorted(found, key=lambda item: order(item, found[item] if name == "trainer" else {}))
+
+
+def order(item: object, method: dict) -> tuple:
+    if isinstance(item, (int, float)):
+        return 0, math.inf if item < 0 else item, 0, ""
+    kind = method.get("kind")
+    return 1, KINDS.index(kind) if kind in KINDS else len(KINDS), method.get("year") or 9999, str(item).lower()
+
+
+def seeds_of(runs: Iterable[dict]) -> frozenset[int]:
+    return frozenset(run["seed"] for run in runs)
+
+
+def cell(runs: Sequence[dict], metric: str, seeds: Iterable[int]) -> Cell:
+    """The runs of one cell differ in their seed alone; anything else would be averaged silently."""
+    values: dict[int, float] = {}
+    for run in runs:
+        if run["seed"] in values:
+            twins = [r for r in runs if r["seed"] == run["seed"]][:2]
+            differing = [
+                k for k in ("shots", "classes", "source", "split", "config") if len({r.get(k) for r in twins}) > 1
+            ]
+            hint = f"differ in {', '.join(differing)}: choose with --where" if differing else "are the same run twice"
+            raise UserError(f"Two runs fall into one cell and {hint} ({twins[0]['path']}, {twins[1]['path']}).")
+        values[run["seed"]] = value(run, metric)
+    values = {seed: v for seed, v in values.items() if not math.isnan(v)}
+    return Cell(values, frozenset(seeds), digits=0 if metric == "trainable_parameters" else 2)
+
+
+def spell(name: str, item: object) -> str:
+    return "all" if name == "shots" and item == -1 else str(item)
+
+
+def pivot(runs: list[dict], labels: Sequence[str], columns: str, metric: str, title: str = "") -> Table:
+    """Any fields down, any field across; "metric" across gives the four of the paper."""
+    places = [{item: i for i, item in enumerate(in_order(runs, name))} for name in labels]
+    groups: dict[tuple, list[dict]] = {}
+    for run in runs:
+        groups.setdefault(tuple(field(run, name) for name in labels), []).append(run)
+    lines = sorted(groups, key=lambda line: [place[item] for place, item in zip(places, line, strict=True)])
+    across = list(FOUR_METRICS) if columns == "metric" else in_order(runs, columns)
+    body = []
+    for line in lines:
+        cells = []
+        for c in across:
+            chosen = groups[line] if columns == "metric" else [r for r in groups[line] if field(r, columns) == c]
+            cells.append(cell(chosen, c if columns == "metric" else metric, seeds_of(runs)))
+        body.append((tuple(spell(name, x) for name, x in zip(labels, line, strict=True)), cells))
+    what = f"{', '.join(labels)} by {columns}"
+    return Table(
+        title=title or (what if columns == "metric" else f"{metric}: {what}"),
+        labels=labels,
+        columns=[spell(columns, c) for c in across],
+        rows=body,
+        lower=metric.split(".")[0] in LESS_IS_BETTER and columns != "metric",
+        along="row" if columns == "trainer" else "column",
+        block=lambda line: tuple(x for name, x in zip(labels, line, strict=True) if name != "trainer"),
+    )
+
+
+def where(runs: list[dict], conditions: Sequence[str]) -> list[dict]:
+    """Only the runs that meet FIELD=VALUE[,VALUE], all of them."""
+    for condition in conditions:
+        name, _, wanted = condition.partition("=")
+        if not any(name in run for run in runs):
+            raise UserError(f"--where {condition}: records have no '{name}'.{nearest(name, runs[0])}")
+        choices = wanted.split(",")
+        values = sorted({str(run.get(name)) for run in runs})
+        runs = [run for run in runs if str(run.get(name)) in choices]
+        if not runs:
+            raise UserError(f"--where {condition} leaves no run; {name} is one of {', '.join(values)}.")
+    return runs

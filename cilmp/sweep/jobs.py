@@ -1,0 +1,178 @@
+"""What a protocol asks for: the runs of train.py, their folders (CoOp's), and which waits for which."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from cilmp.errors import UserError, nearest
+from cilmp.results import records
+
+
+@dataclass(eq=False)
+class Job:
+    """One run of the program: `arguments` is its command line, `folder` where its record will be."""
+
+    folder: Path
+    arguments: list[str]
+    fields: dict  # what the record has to say: trainer, config, classes, shots, seed
+    after: Job | None = None
+    options: dict | None = None  # the config it asks for, as differences from the defaults; None: not known
+    kind: tuple = field(init=False)  # runs of one kind take about the same time
+
+    def __post_init__(self):
+        shown = (self.fields.get(name) for name in ("trainer", "config", "dataset", "shots"))
+        self.kind = (*shown, self.after is None)
+
+    @property
+    def name(self) -> str:
+        f = self.fields
+        return f"{f['trainer']} {f['dataset']} {f['classes']} {f['shots']} shots seed {f['seed']}"
+
+    def command(self, program: Path) -> str:
+        return shlex.join(["python", str(program), *self.arguments])
+
+    def state(self) -> tuple[str, str]:
+        """('done' | 'differs' | 'broken' | 'missing', why), read from the disk."""
+        if not (self.folder / records.NAME).exists():
+            return ("broken", "no record") if (self.folder / STARTED).exists() else ("missing", "")
+        try:
+            record = records.read(self.folder)
+        except UserError as error:
+            return "broken", str(error)
+        asked = {**self.fields, **records.plain(self.options or {})}
+        there = {**record, **record.get("options", {})}
+        known = set(self.fields) - {"dataset"}
+        if self.options is not None:
+            known |= (set(self.options) | set(record.get("options", {}))) - records.IRRELEVANT
+        unlike = sorted(key for key in known if asked.get(key) != there.get(key))
+        if unlike:
+            told = ", ".join(
+                f"{key} {there.get(key, 'default')} there, {asked.get(key, 'default')} asked" for key in unlike
+            )
+            return "differs", told
+        return "done", ""
+
+
+STARTED = ".sweep"  # in a run's folder: started by a sweep; locked while it runs
+
+
+@dataclass
+class Plan:
+    """The user's choices, from which a protocol makes jobs."""
+
+    configs: Path  # the folder of datasets/ and trainers/
+    data: str
+    output: Path
+    datasets: Sequence[str]
+    trainers: Sequence[str]
+    seeds: Sequence[int]
+    shots: Sequence[int]
+    config: str  # '': tiny on the embedded set, vit_b16 elsewhere
+    extra: Sequence[str] = ()  # KEY VALUE
+
+    def check(self, protocol: str, facts: Callable[[str], dict] | None = None) -> None:
+        """Every slip before anything starts.  facts: what a trainer states of its method; None: nothing is known."""
+        for data in self.datasets:
+            self.dataset_name(data)
+            for trainer in self.trainers:
+                self.trainer_yaml(trainer, data)
+        for trainer in self.trainers if facts else ():
+            served = facts(trainer)["protocols"]
+            if protocol not in served:
+                raise UserError(
+                    f"{trainer} knows only the classes it was trained on, so no {protocol}; use {' or '.join(served)}."
+                )
+        if protocol == "cross_dataset" and len(self.datasets) < 2:
+            raise UserError("cross_dataset needs a source and at least one target: cross_dataset SOURCE TARGET ...")
+        if len(self.extra) % 2:
+            raise UserError(f"Options come in pairs KEY VALUE; '{self.extra[-1]}' has no value.")
+
+    def dataset_yaml(self, data: str) -> Path:
+        return pick(self.configs / "datasets", data, "data set")
+
+    def dataset_name(self, data: str) -> str:
+        tree = yaml.safe_load(self.dataset_yaml(data).read_text(encoding="utf-8")) or {}
+        return tree.get("DATASET", {}).get("NAME", data)
+
+    def config_of(self, data: str) -> str:
+        return self.config or ("tiny" if data == "phantoms" else "vit_b16")
+
+    def trainer_yaml(self, trainer: str, data: str) -> Path:
+        folder = self.configs / "trainers"
+        if not (folder / trainer).is_dir():
+            known = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+            raise UserError(f"Unknown trainer '{trainer}'.{nearest(trainer, known)}")
+        return pick(folder / trainer, self.config_of(data), f"config of {trainer}")
+
+    def job(self, folder: Path, data: str, trainer: str, seed: int, shots: int, classes: str, after: Job | None = None):
+        config = self.trainer_yaml(trainer, data)
+        flags = {
+            "--root": self.data,
+            "--seed": str(seed),
+            "--trainer": trainer,
+            "--dataset-config-file": str(self.dataset_yaml(data)),
+            "--config-file": str(config),
+            "--output-dir": str(folder),
+        }
+        arguments = [part for pair in flags.items() for part in pair if pair[1]]
+        if after:
+            arguments += ["--eval-only", "--model-dir", str(after.folder)]
+        pairs = {"DATASET.NUM_SHOTS": shots, "DATASET.SUBSAMPLE_CLASSES": classes, "TEST.SAVE_PREDICTIONS": True}
+        arguments += [str(part) for pair in pairs.items() for part in pair] + list(self.extra)
+        fields = dict(trainer=trainer, dataset=self.dataset_name(data), config=config.stem)
+        return Job(folder, arguments, fields | dict(classes=classes, shots=shots, seed=seed), after)
+
+    def each(self, datasets: Sequence[str]):
+        """(data set, trainer, config, shots, seed)."""
+        for data in datasets:
+            for trainer in self.trainers:
+                for shots in self.shots:
+                    for seed in self.seeds:
+                        yield data, trainer, self.config_of(data), shots, seed
+
+
+def pick(folder: Path, name: str, what: str) -> Path:
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        known = [p.stem for p in folder.glob("*.yaml")]
+        raise UserError(f"No {what} '{name}' in {folder}.{nearest(name, known)}")
+    return path
+
+
+def base2new(plan: Plan) -> list[Job]:
+    jobs = []
+    for data, trainer, config, shots, seed in plan.each(plan.datasets):
+        tail = Path(data, f"shots_{shots}", trainer, config, f"seed{seed}")
+        root = plan.output / "base2new"
+        base = plan.job(root / "train_base" / tail, data, trainer, seed, shots, "base")
+        jobs += [base, plan.job(root / "test_new" / tail, data, trainer, seed, shots, "new", after=base)]
+    return jobs
+
+
+def few_shot(plan: Plan, datasets: Sequence[str] | None = None) -> list[Job]:
+    jobs = []
+    for data, trainer, config, shots, seed in plan.each(datasets or plan.datasets):
+        setting = f"{config}_full" if shots == -1 else f"{config}_{shots}shots"
+        folder = plan.output / data / trainer / setting / f"seed{seed}"
+        jobs.append(plan.job(folder, data, trainer, seed, shots, "all"))
+    return jobs
+
+
+def cross_dataset(plan: Plan) -> list[Job]:
+    """The first data set is the source; its runs are those of few_shot."""
+    source, *targets = plan.datasets
+    jobs = few_shot(plan, [source])
+    trained = {tuple(job.fields[k] for k in ("trainer", "shots", "seed")): job for job in jobs}
+    for data, trainer, config, shots, seed in plan.each(targets):
+        folder = plan.output / "evaluation" / source / trainer / f"{config}_{shots}shots" / data / f"seed{seed}"
+        jobs.append(plan.job(folder, data, trainer, seed, shots, "all", after=trained[trainer, shots, seed]))
+    return jobs
+
+
+PROTOCOLS = {"base2new": base2new, "few_shot": few_shot, "full": few_shot, "cross_dataset": cross_dataset}
+SHOTS = {"base2new": [16], "few_shot": [1, 2, 4, 8, 16], "full": [-1], "cross_dataset": [16]}

@@ -1,0 +1,33 @@
+"""The towers against OpenAI's own model."""
+
+import clip
+import pytest
+import torch
+from models import WORDS, openai_clip
+from torch import nn
+
+from cilmp.clip import CLIP
+from cilmp.clip.attention import Keys, attend, split_heads
+
+
+@pytest.mark.parametrize("vision_layers", [2, (1, 1, 1, 1)], ids=["vit", "resnet"])
+def test_towers_equal_openai(vision_layers):
+    theirs = openai_clip(vision_layers)
+    heads = (1, 2) if isinstance(vision_layers, int) else (0, 2)
+    ours = CLIP.from_state_dict(theirs.state_dict(), heads)
+    image = torch.randn(3, 3, 32, 32)
+    texts = ["a photo of a cat.", "normal", " ".join(WORDS * 3)]
+    tokens = clip.tokenize(texts)
+    assert torch.equal(ours.tokenize(texts), tokens.long())
+    with torch.no_grad():
+        torch.testing.assert_close(ours.encode_image(image), theirs.encode_image(image), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours.encode_text(tokens), theirs.encode_text(tokens), rtol=1e-4, atol=1e-5)
+    weights = theirs.state_dict()
+    assert all(torch.equal(value, weights[key]) for key, value in ours.openai_state_dict().items())
+
+
+def test_half_precision_does_not_overflow_before_the_scale():
+    y = torch.cat([torch.full((1, 1, 3, 128), 40.0), torch.randn(1, 1, 3, 64)], dim=-1)  # 40 * 40 * 64 > 65504
+    q, k, v = split_heads(y.half(), 1, 3)
+    exact = nn.functional.scaled_dot_product_attention(*y.split(64, dim=-1))
+    torch.testing.assert_close(attend(q, [Keys(k, v)]).float(), exact, rtol=2e-3, atol=2e-3)

@@ -1,0 +1,12 @@
+"""One thread everywhere: what is computed here is small, and a second thread only waits for the first."""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # read on import, inherited
+sys.path.insert(0, str(Path(__file__).parent))  # what tests share: models.py
+
+import torch  # noqa: E402
+
+torch.set_num_threads(1)

@@ -1,0 +1,241 @@
+"""train.py as a user runs it: every trainer on the embedded data set, what it leaves behind, every slip in one line."""
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from cilmp import train
+from cilmp.errors import exit_on_user_error
+
+HOME = Path(__file__).parents[2]
+TRAINERS = sorted(p.parent.name for p in (HOME / "configs/trainers").glob("*/tiny.yaml"))
+QUICK = ["VERBOSE", "False", "DATASET.NUM_SHOTS", "2", "OPTIM.MAX_EPOCH", "2", "DATALOADER.TRAIN_X.BATCH_SIZE", "4"]
+QUICK += ["DATALOADER.TEST.BATCH_SIZE", "400"]
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture
+def run(data, monkeypatch, capsys):
+    """run(trainer, output, *flags, opts=[...]) -> (exit code, what stderr says)."""
+
+    def call(trainer: str, output: Path, *flags: str, opts=(), root=data, dataset="phantoms") -> tuple[int, str]:
+        argv = ["train.py", "--root", str(root), "--seed", "1", "--trainer", trainer, "--output-dir", str(output)]
+        argv += ["--dataset-config-file", str(HOME / f"configs/datasets/{dataset}.yaml")]
+        if "--config-file" not in flags:
+            argv += ["--config-file", str(HOME / f"configs/trainers/{trainer}/tiny.yaml")]
+        monkeypatch.setattr(sys, "argv", [*argv, *flags, *QUICK, *map(str, opts)])
+        monkeypatch.setattr(sys, "stdout", sys.stdout)  # the run's logger takes its place
+        with pytest.raises(SystemExit) as stop:
+            exit_on_user_error(train.guarded)
+        return stop.value.code or 0, capsys.readouterr().err
+
+    return call
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_trains_tests_and_leaves_a_record(run, trainer, tmp_path):
+    code, said = run(trainer, tmp_path, opts=["TEST.SAVE_PREDICTIONS", "True"])
+    assert code == 0, said
+    record = json.loads((tmp_path / "result.json").read_text())
+    assert record["trainer"] == trainer and record["dataset"] == "PHANTOMS" and record["seed"] == 1
+    assert record["shots"] == 2 and record["options"]["OPTIM.MAX_EPOCH"] == 2
+    assert len(record["per_class"]) == 8 and set(record["metrics"]) >= {"accuracy", "macro_f1", "auroc", "kappa"}
+    assert record["seconds"]["total"] > 0 and record["peak_memory_mb"] > 0 and record["versions"]["torch"]
+    predictions = np.load(tmp_path / "predictions.npz")
+    hits = predictions["logits"].argmax(1) == predictions["label"]
+    assert math.isclose(100 * hits.mean(), record["metrics"]["accuracy"])
+    assert len(predictions["path"]) == 400 and list(predictions["classnames"]) == list(record["per_class"])
+    assert all(Path(path).is_file() for path in predictions["path"])
+
+
+@pytest.mark.parametrize("trainer", ["CoOp", "CoCoOp", "MaPLe", "CILMP"])
+def test_prompts_of_the_base_classes_serve_the_new_ones(run, trainer, tmp_path):
+    assert run(trainer, tmp_path / "base", opts=["DATASET.SUBSAMPLE_CLASSES", "base"])[0] == 0
+    flags = ["--eval-only", "--model-dir", str(tmp_path / "base"), "--load-epoch", "2"]
+    assert run(trainer, tmp_path / "new", *flags, opts=["DATASET.SUBSAMPLE_CLASSES", "new"])[0] == 0
+    assert run(trainer, tmp_path / "again", *flags, opts=["DATASET.SUBSAMPLE_CLASSES", "base"])[0] == 0
+    base, new, again = (json.loads((tmp_path / d / "result.json").read_text()) for d in ("base", "new", "again"))
+    assert list(new["per_class"]) == ["spiculated mass", "fracture", "consolidation", "cavity"]
+    assert again["metrics"] == base["metrics"]  # a checkpoint is the whole of what was learned
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    (path,) = (p for p in folder.glob("*/model.pth.tar-3") if p.parent.name != "average")
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def test_a_resumed_run_ends_in_the_same_numbers(run, tmp_path):
+    opts = ["OPTIM.MAX_EPOCH", 3, "TRAIN.CHECKPOINT_FREQ", 1, "TEST.NO_TEST", True]
+    assert run("CILMP", tmp_path / "whole", opts=opts)[0] == 0
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    for folder in (tmp_path / "cut").iterdir():
+        if folder.is_dir() and (folder / "checkpoint").exists():
+            (folder / "model.pth.tar-3").unlink()
+            (folder / "checkpoint").write_text("model.pth.tar-2\n")
+    assert run("CILMP", tmp_path / "cut", opts=opts)[0] == 0
+    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
+
+
+REFERENCES = {
+    "coop_end_csc0": ("CoOp", "prompt_learner", "prompt_learner."),
+    "cocoop": ("CoCoOp", "prompt_learner", "prompt_learner."),
+    "maple_depth3": ("MaPLe", "MultiModalPromptLearner", ""),
+    "cilmp_depth3": ("CILMP", "VLPromptLearner", ""),
+}
+
+
+OPTIONS = ("ctx_init", "prompt_depth", "prompt_depth_text", "prompt_depth_vision")  # in the golden files' metadata
+OPTIONS += ("prefix_length", "suffix_length", "low_rank_dimension")
+
+
+@pytest.mark.parametrize("golden", sorted(REFERENCES))
+def test_checkpoints_of_the_reference_implementations_load(run, golden, tmp_path):
+    """As they write them: their folder, their names, class-dependent buffers beside what is learned."""
+    trainer, folder, prefix = REFERENCES[golden]
+    path = HOME / f"tests/golden/{golden}.safetensors"
+    tensors = load_file(path)
+    with safe_open(path, "pt") as file:
+        said = file.metadata()
+    learned = {k[6:].removeprefix(prefix): v for k, v in tensors.items() if k.startswith("param.")}
+    learned |= {"token_prefix": torch.zeros(3, 1, 64), "token_suffix": torch.zeros(3, 72, 64)}
+    (tmp_path / folder).mkdir()
+    state = dict(state_dict=learned, epoch=5, optimizer=None, scheduler=None, val_result=None)
+    torch.save(state, tmp_path / folder / "model.pth.tar-5")
+    opts = ["MODEL.BACKBONE.PATH", HOME / "tests/golden/tiny_clip.safetensors", "INPUT.SIZE", "(32, 32)"]
+    block = f"TRAINER.{trainer.upper()}"
+    opts += [item for key in OPTIONS if key in said for item in (f"{block}.{key.upper()}", said[key])]
+    if trainer == "CILMP":
+        states = [value for key, value in tensors.items() if key.startswith("llm.")]
+        knowledge = make_knowledge(tmp_path, {name: torch.randn_like(states[0]) for name in FINDINGS})
+        opts += ["TRAINER.CILMP.REPRESENTATIONS", knowledge, "TRAINER.CILMP.N_CTX_VISION", said["n_ctx"]]
+        opts += ["TRAINER.CILMP.N_CTX_TEXT", said["n_ctx"]]
+    elif "n_ctx" in said:
+        opts += [f"{block}.N_CTX", said["n_ctx"]]
+    flags = ["--eval-only", "--model-dir", str(tmp_path), "--load-epoch", "5"]
+    code, error = run(trainer, tmp_path / "out", *flags, opts=opts)
+    assert code == 0, error
+
+
+FINDINGS = ["nodule", "cyst", "calcification", "effusion", "spiculated mass", "fracture", "consolidation", "cavity"]
+
+
+def make_knowledge(folder: Path, states: dict[str, torch.Tensor]) -> Path:
+    path = folder / "authors" / "phantoms"
+    path.mkdir(parents=True)
+    for name, tensor in states.items():
+        torch.save(tensor, path / f"{name}.pth")
+    return path
+
+
+@pytest.fixture(scope="session")
+def coop_run(data, tmp_path_factory) -> Path:
+    """A finished run of another trainer."""
+    out = tmp_path_factory.mktemp("coop")
+    argv = [sys.executable, "train.py", "--root", data, "--seed", 1, "--trainer", "CoOp", "--output-dir", out]
+    argv += ["--dataset-config-file", "configs/datasets/phantoms.yaml"]
+    argv += ["--config-file", "configs/trainers/CoOp/tiny.yaml", *QUICK]
+    subprocess.run(list(map(str, argv)), cwd=HOME, check=True, capture_output=True)
+    return out
+
+
+SLIPS = {  # what the user did: (trainer, flags, options, what the line must say)
+    "trainer": ("CLIMP", ["--config-file", "none.yaml"], [], "Unknown trainer 'CLIMP'. Did you mean CILMP"),
+    "data set": ("CoOp", [], ["DATASET.NAME", "PHANTOM"], "Unknown data set 'PHANTOM'. Did you mean PHANTOMS"),
+    "root": ("CoOp", ["--root", "/nowhere"], ["DATASET.NAME", "BUSI"], "No data folder at /nowhere"),
+    "key": ("CoOp", [], ["OPTIM.EPOCHS", "3"], "Config key OPTIM.EPOCHS does not exist. Did you mean OPTIM.MAX_EPOCH"),
+    "value": ("CoOp", [], ["OPTIM.LR", "fast"], "OPTIM.LR cannot be 'fast'"),
+    "pair": ("CoOp", [], ["OPTIM.LR"], "come in pairs"),
+    "config file": ("CoOp", ["--config-file", "configs/none.yaml"], [], "No config file at configs/none.yaml"),
+    "backbone": ("CoOp", ["--backbone", "ViT-B16"], [], "Unknown backbone 'ViT-B16'. Did you mean ViT-B/16"),
+    "weights": ("CoOp", [], ["MODEL.BACKBONE.PATH", "none.pt"], "No backbone weights at none.pt"),
+    "size": ("CoOp", [], ["INPUT.SIZE", "(224, 224)"], "the backbone reads 64 x 64 pixels"),
+    "precision": ("CoOp", [], ["TRAINER.COOP.PREC", "fp8"], "PREC is 'fp8'; choose one of"),
+    "checkpoint": ("CILMP", ["--eval-only", "--model-dir", "COOP"], [], "No checkpoint at"),
+    "epoch": ("CoOp", ["--eval-only", "--model-dir", "COOP", "--load-epoch", "9"], [], "there: model.pth.tar-2"),
+    "depth": ("CoCoOp", ["--eval-only", "--model-dir", "COOP"], [], "is not a checkpoint of CoCoOp: it has no"),
+    "representations": ("CILMP", [], ["TRAINER.CILMP.REPRESENTATIONS", "none.safetensors"], "none.safetensors"),
+    "intervention": ("CILMP", [], ["TRAINER.CILMP.INTERVENTION", "lorft"], "Did you mean loreft"),
+    "ends": ("CILMP", [], ["TRAINER.CILMP.PREFIX_LENGTH", "40"], "PREFIX_LENGTH + SUFFIX_LENGTH is 44"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_a_slip_is_one_clear_line(run, coop_run, slip, tmp_path, monkeypatch):
+    monkeypatch.chdir(HOME)
+    trainer, flags, opts, expected = SLIPS[slip]
+    flags = [str(coop_run) if flag == "COOP" else flag for flag in flags]
+    code, said = run(trainer, tmp_path, *flags, opts=opts)
+    lines = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert code == 2 and len(lines) == 1 and expected in lines[0], said
+    assert "Traceback" not in said and not (tmp_path / "result.json").exists()
+
+
+def test_a_class_without_representation_is_named(run, tmp_path):
+    knowledge = make_knowledge(tmp_path, {name: torch.randn(12, 8) for name in FINDINGS[:-1]})
+    code, said = run("CILMP", tmp_path / "out", opts=["TRAINER.CILMP.REPRESENTATIONS", knowledge])
+    assert code == 2 and "cavity" in said and str(knowledge) in said and "Traceback" not in said
+
+
+def test_a_corrupt_image_is_named_before_training(run, data, tmp_path):
+    assert run("ZeroshotCLIP", tmp_path / "fine")[0] == 0  # draws the data set
+    root = tmp_path / "data"
+    shutil.copytree(data, root)
+    broken = next((root / "phantoms" / "cyst").glob("test_*.png"))
+    broken.write_bytes(broken.read_bytes()[:100])
+    code, said = run("CoOp", tmp_path / "out", root=root)
+    assert code == 2 and broken.name in said and "Traceback" not in said
+    assert "epoch [1/" not in (tmp_path / "out" / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    "path", sorted((HOME / "configs/trainers").glob("*/*.yaml")), ids=lambda p: f"{p.parent.name}-{p.stem}"
+)
+def test_every_yaml_fits_its_trainer(path):
+    from cilmp.trainers.engine.config import default_cfg, merge, read_yaml
+
+    cfg = default_cfg()
+    cfg.TRAINER.NAME = path.parent.name
+    merge(cfg, read_yaml(str(path), cfg), str(path))
+
+
+def test_the_authors_yaml_drives_cilmp(tmp_path):
+    """They keep CILMP's options in TRAINER.PROMPTSRC, beside some that only PromptSRC reads."""
+    from cilmp.trainers.engine.config import default_cfg, merge, read_yaml
+
+    path = tmp_path / "vit_b16.yaml"
+    path.write_text("TRAINER:\n  PROMPTSRC:\n    N_CTX_TEXT: 3\n    PROMPT_DEPTH_TEXT: 7\n    TEXT_LOSS_WEIGHT: 25\n")
+    cfg = default_cfg()
+    cfg.TRAINER.NAME = "CILMP"
+    merge(cfg, read_yaml(str(path), cfg), str(path))
+    assert (cfg.TRAINER.CILMP.N_CTX_TEXT, cfg.TRAINER.CILMP.PROMPT_DEPTH_TEXT) == (3, 7)
+
+
+def test_two_processes_learn_what_one_learns_from_the_joined_batch(data, tmp_path):
+    """torchrun over gloo against one process with twice the batch: the same prompts, to rounding."""
+    common = ["train.py", "--root", data, "--seed", 1, "--trainer", "CILMP"]
+    common += ["--config-file", "configs/trainers/CILMP/tiny.yaml", "--transforms", "normalize"]
+    common += ["--dataset-config-file", "configs/datasets/phantoms.yaml"]
+    opts = [*QUICK, "OPTIM.MAX_EPOCH", 3, "TEST.NO_TEST", True, "TRAINER.CILMP.DROPOUT", 0.0]
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", 2, "--standalone"]
+    for name, program, size in (("one", [], 16), ("two", launch, 8)):  # 16 images: a whole epoch a step
+        argv = [sys.executable, *program, *common, "--output-dir", tmp_path / name, *opts]
+        argv += ["DATALOADER.TRAIN_X.BATCH_SIZE", size]
+        done = subprocess.run(list(map(str, argv)), cwd=HOME, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for key, value in one.items():
+        assert (value - two[key]).norm() <= 1e-4 * value.norm(), key

@@ -1,0 +1,1 @@
+"""What runs a method inside Dassl: configuration, loading, evaluation, several GPUs, checkpoints, records."""

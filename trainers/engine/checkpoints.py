@@ -1,0 +1,65 @@
+"""Which checkpoint a run goes on from, and whether it fits; the reference implementations' load too."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from cilmp.errors import UserError
+from dassl.utils import load_checkpoint
+
+
+def locate(folder: Path, epoch: int | None) -> Path:
+    """model.pth.tar-<epoch>; without an epoch the best on validation, else the one saved last."""
+    if epoch is not None:
+        path = folder / f"model.pth.tar-{epoch}"
+    else:
+        path = folder / "model-best.pth.tar"
+        pointer = folder / "checkpoint"
+        if not path.exists() and pointer.exists():
+            path = folder / pointer.read_text().strip()
+    if not path.exists():
+        saved = sorted(p.name for p in folder.glob("model*")) if folder.is_dir() else []
+        there = f"there: {', '.join(saved)}" if saved else "the folder holds no checkpoint of this trainer"
+        raise UserError(f"No checkpoint at {path} ({there}): check --model-dir and --load-epoch.")
+    return path
+
+
+def read(path: Path) -> dict:
+    """A checkpoint; UserError where the file is damaged or foreign."""
+    try:
+        return load_checkpoint(str(path))
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def fit(
+    path: Path,
+    state: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    renames: Sequence[tuple[str, str]],
+    owner: str,
+) -> dict[str, Tensor]:
+    """The entries of `state` that `wanted` names, in its shapes and precisions; UserError names what does not fit."""
+    found = {rename(key, renames): value for key, value in state.items()}
+    for key, value in wanted.items():
+        if key not in found:
+            raise UserError(f"{path} is not a checkpoint of {owner}: it has no '{key}'.")
+        if found[key].shape != value.shape:
+            raise UserError(
+                f"{path} does not fit: '{key}' is {tuple(found[key].shape)} there and {tuple(value.shape)} here; "
+                "use the options (depth, context length, backbone, LLM, classes) the checkpoint was trained with."
+            )
+    return {key: found[key].to(value.dtype) for key, value in wanted.items()}
+
+
+def rename(key: str, renames: Sequence[tuple[str, str]]) -> str:
+    """The first pattern that changes the key decides."""
+    for pattern, new in renames:
+        renamed = re.sub(pattern, new, key)
+        if renamed != key:
+            return renamed
+    return key

@@ -1,0 +1,195 @@
+"""From the command line and yaml files to a frozen config; every slip of the user is one line."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+from yacs.config import CfgNode
+
+from cilmp.errors import UserError, nearest
+from cilmp.trainers.method import OPEN
+from dassl.config import get_cfg_default
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.engine import TRAINER_REGISTRY
+
+
+def default_cfg() -> CfgNode:
+    """Dassl's defaults, ours, and the options each trainer states beside itself."""
+    cfg = get_cfg_default()
+    cfg.INPUT.INTERPOLATION = "bicubic"  # CLIP's preprocessing
+    cfg.INPUT.PIXEL_MEAN = [0.48145466, 0.4578275, 0.40821073]
+    cfg.INPUT.PIXEL_STD = [0.26862954, 0.26130258, 0.27577711]
+    cfg.INPUT.TRANSFORMS = ("random_resized_crop", "random_flip", "normalize")
+    cfg.DATALOADER.NUM_WORKERS = 8
+    cfg.DATALOADER.TEST.BATCH_SIZE = 100
+    cfg.OPTIM.NAME, cfg.OPTIM.LR_SCHEDULER = "sgd", "cosine"  # what every prompt learner of the field uses
+    cfg.OPTIM.WARMUP_EPOCH, cfg.OPTIM.WARMUP_TYPE, cfg.OPTIM.WARMUP_CONS_LR = 1, "constant", 1e-5
+    cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base or new
+    cfg.DATASET.SPLIT_FILE = ""  # another split than the data set's own
+    cfg.DATASET.FEWSHOT = "balanced"  # or imbalanced: natural proportions, no validation set
+    cfg.DATASET.BASE_CLASSES = []  # class names of the base half; empty: the first half
+    cfg.DATASET.CACHE_MB = 0  # memory for decoded few-shot training images; 0: read from disk
+    cfg.MODEL.BACKBONE.PATH = ""  # a local file of weights
+    cfg.TEST.EVALUATOR = "Medical"
+    cfg.TEST.SAVE_PREDICTIONS = False
+    for name in TRAINER_REGISTRY.registered_names():
+        if defaults := getattr(TRAINER_REGISTRY.get(name), "defaults", None):
+            cfg.TRAINER[name.upper()] = CfgNode(defaults)
+    return cfg
+
+
+def trainers() -> list[str]:
+    """The trainers of this toolbox, in the order they were registered."""
+    names = TRAINER_REGISTRY.registered_names()
+    return [name for name in names if hasattr(TRAINER_REGISTRY.get(name), "method")]
+
+
+def facts(name: str) -> dict:
+    """What a trainer states of its method; of one from elsewhere nothing is known, and nothing ruled out."""
+    method = getattr(TRAINER_REGISTRY.get(name), "method", None)
+    return {
+        "kind": getattr(method, "kind", ""),
+        "year": getattr(method, "year", 0),
+        "protocols": list(getattr(method, "protocols", OPEN)),
+        "compared": getattr(method, "compared", False),
+    }
+
+
+def build_cfg(args: Namespace) -> CfgNode:
+    """Defaults, then the data set's yaml, the trainer's yaml, the flags, and KEY VALUE pairs."""
+    cfg = default_cfg()
+    cfg.set_new_allowed(False)
+    cfg.TRAINER.NAME = trainer_name(args.trainer)
+    for path in (args.dataset_config_file, args.config_file):
+        if path:
+            merge(cfg, read_yaml(path, cfg), path)
+    flags = {
+        "DATASET.ROOT": args.root,
+        "OUTPUT_DIR": args.output_dir,
+        "RESUME": args.resume,
+        "SEED": args.seed,  # 0 is a seed like any other
+        "DATASET.SOURCE_DOMAINS": args.source_domains,
+        "DATASET.TARGET_DOMAINS": args.target_domains,
+        "INPUT.TRANSFORMS": args.transforms,
+        "MODEL.BACKBONE.NAME": args.backbone,
+        "MODEL.HEAD.NAME": args.head,
+    }
+    for key, value in flags.items():
+        if value not in (None, "", []):
+            merge_pairs(cfg, [key, value])
+    merge_pairs(cfg, [rename(key, cfg) if i % 2 == 0 else key for i, key in enumerate(args.opts)])
+    cfg.TRAINER.NAME = trainer_name(args.trainer or cfg.TRAINER.NAME)
+    if not cfg.DATASET.NAME:
+        raise UserError("No data set given: use --dataset-config-file configs/datasets/<name>.yaml.")
+    known = DATASET_REGISTRY.registered_names()
+    if cfg.DATASET.NAME not in known:
+        raise UserError(f"Unknown data set '{cfg.DATASET.NAME}'.{nearest(cfg.DATASET.NAME, known)}")
+    cfg.freeze()
+    return cfg
+
+
+def trainer_name(name: str) -> str:
+    known = TRAINER_REGISTRY.registered_names()
+    if not name:
+        raise UserError(f"No trainer given: use --trainer with one of {', '.join(sorted(known))}.")
+    if name not in known:
+        raise UserError(f"Unknown trainer '{name}'.{nearest(name, known)}")
+    return name
+
+
+def read_yaml(path: str, cfg: CfgNode) -> CfgNode:
+    if not Path(path).is_file():
+        raise UserError(f"No config file at {path}: see the folder {Path(path).parent}.")
+    try:
+        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        node = CfgNode(tree)
+    except Exception as error:  # yaml and yacs have many complaints
+        raise UserError(f"{path} is not a config file: {error}") from None
+    return follow_alias(node, cfg, path)
+
+
+def follow_alias(node: CfgNode, cfg: CfgNode, path: str) -> CfgNode:
+    """A trainer may answer to another's block: the authors keep CILMP's options under TRAINER.PROMPTSRC."""
+    name, alias = cfg.TRAINER.NAME, getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "alias", "")
+    block = node.get("TRAINER", {}).pop(alias, None) if alias else None
+    if block:
+        known = cfg.TRAINER[name.upper()]
+        unread = sorted(key for key in block if key not in known)
+        if unread:
+            print(f"{path}: {name} has no {', '.join(unread)}; not read")
+        own = node.TRAINER.get(name.upper(), CfgNode())
+        node.TRAINER[name.upper()] = CfgNode({**{k: v for k, v in block.items() if k in known}, **own})
+    return node
+
+
+def rename(key: str, cfg: CfgNode) -> str:
+    alias = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "alias", "")
+    return key.replace(f"TRAINER.{alias}.", f"TRAINER.{cfg.TRAINER.NAME.upper()}.", 1) if alias else key
+
+
+def own_block(keys: Iterable[str], cfg: CfgNode, path: str = "") -> None:
+    """UserError for an option of another trainer, which nobody would read."""
+    name = cfg.TRAINER.NAME
+    for key in keys:
+        block = key.split(".")[1] if key.startswith("TRAINER.") else "NAME"
+        if block not in ("NAME", name.upper()) and key in flatten(cfg):
+            where = f"{path}: " if path else ""
+            raise UserError(f"{where}{name} does not read {key}: its own options are under TRAINER.{name.upper()}.")
+
+
+def merge(cfg: CfgNode, node: CfgNode, path: str) -> None:
+    known = flatten(cfg)
+    own_block(flatten(node), cfg, path)
+    for key in flatten(node):
+        if key not in known and not any(k.startswith(f"{key}.") for k in known):
+            raise UserError(f"{path}: config key {key} does not exist.{closest(key, known)}")
+    try:
+        cfg.merge_from_other_cfg(node)
+    except (KeyError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: {plain(error)}") from None
+
+
+def merge_pairs(cfg: CfgNode, pairs: list) -> None:
+    if len(pairs) % 2:
+        raise UserError(f"Options come in pairs KEY VALUE; '{pairs[-1]}' has no value.")
+    known = flatten(cfg)
+    own_block(pairs[::2], cfg)
+    for key in pairs[::2]:
+        if key not in known:
+            raise UserError(f"Config key {key} does not exist.{closest(key, known)}")
+    for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+        try:
+            cfg.merge_from_list([key, value])
+        except (AssertionError, ValueError, KeyError) as error:
+            raise UserError(f"{key} cannot be '{value}': {plain(error)}") from None
+
+
+def closest(key: str, known: dict) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+def plain(error: Exception) -> str:
+    return str(error.args[0] if error.args else error)
+
+
+def flatten(node: CfgNode, prefix: str = "") -> dict:
+    """{'TRAINER.COOP.N_CTX': 16, ...}"""
+    flat = {}
+    for key, value in node.items():
+        if isinstance(value, CfgNode):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def differences(cfg: CfgNode) -> dict:
+    """What a run changed: every key whose value is not the default, for the record."""
+    default = flatten(default_cfg())
+    return {key: value for key, value in flatten(cfg).items() if value != default.get(key)}

@@ -1,0 +1,129 @@
+"""What a method is: a frozen CLIP, what it writes into it, and the losses that train it.  No Dassl here.
+
+Axes: B images, C classes, E joint embedding, R pixels a side, L tokens of an LLM representation, d width of the LLM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cilmp.clip import literal
+from cilmp.clip.model import CLIP
+from cilmp.clip.segments import Segment
+from cilmp.clip.towers import Writes
+from cilmp.prompts import ClassPrompts
+
+EVAL_BYTES = 1 << 30  # activations of the text tower while testing stay below this
+OPEN = ("base2new", "few_shot", "full", "cross_dataset")  # protocols of what can name a class it was not trained on
+CLOSED = ("few_shot", "full")  # a trained head has no row for a new class
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be told apart.  states: (L_c, d) for each class, of methods that know an LLM."""
+
+    classnames: Sequence[str]
+    dataset: str = ""
+    states: Sequence[Tensor] | None = None
+
+
+class Method(nn.Module):
+    """A subclass is built from (clip, task, options): a frozen CLIP, a Task, and its trainer's block of options.
+
+    What is trainable (and the few persistent buffers of a method) is what a checkpoint holds.
+    """
+
+    # facts, for tables and sweeps
+    kind = "prompt"  # zero-shot, probe, prompt or fine-tuning
+    year = 0  # of the first preprint: its place in a table
+    protocols: Sequence[str] = OPEN  # those it serves
+    compared = True  # in a comparison where the user names no trainers
+    # how it computes
+    conditional = False  # does the text depend on the image?
+    vit_only = False  # does it write into the image tower?
+    literal = False  # run the reference's full computation instead of the fast path
+    renames: Sequence[tuple[str, str]] = ((r"^prompt_learner\.", ""),)  # reference checkpoints' names -> ours
+
+    prompts: ClassPrompts  # of prompt learners
+
+    def __init__(self, clip: CLIP):
+        super().__init__()
+        self.clip = clip.requires_grad_(False)
+        self.cached_text: Tensor | None = None  # text features kept over a test, where no image changes them
+        self.register_load_state_dict_post_hook(_forgive_frozen)
+
+    def image(self, image: Tensor) -> Tensor:
+        """(B, 3, R, R) -> (B, E)."""
+        return self.clip.encode_image(image, literal=self.literal)
+
+    def text(self, f: Tensor) -> Tensor:
+        """Normalised image features f (B, E) -> (1, C, E) or, where the text is conditional, (B, C, E)."""
+        raise NotImplementedError
+
+    def encode_text(self, segments: Sequence[Segment], eot: Tensor, deep: Sequence[Writes] = ()) -> Tensor:
+        """(B or 1, C, E), by the fast path or its literal twin."""
+        if self.literal:
+            return literal.encode_text(self.clip.text, segments, eot, deep)
+        return self.clip.text(segments, eot, deep)
+
+    def features(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, R, R) -> image features (B, E), text features (1 or B, C, E)."""
+        f = self.image(image)
+        return f, self.text(normalise(f)) if self.cached_text is None else self.cached_text
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, R, R) -> logits (B, C)."""
+        return self.clip.logits(*self.features(image))
+
+    def losses(self, image: Tensor, label: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Named terms whose sum is minimised, and the logits (B, C) they came from."""
+        logits = self(image)
+        return {"ce": F.cross_entropy(logits, label)}, logits
+
+    @torch.no_grad()
+    def infer(self, image: Tensor) -> Tensor:
+        """Logits for a test batch of any size, in bounded memory."""
+        if not self.conditional:
+            if self.cached_text is None:
+                self.cached_text = self.text(image.new_zeros(1, self.clip.embed))
+            return self(image)
+        chunks = self.image(image).split(self.images_at_once())
+        return torch.cat([self.clip.logits(part, self.text(normalise(part))) for part in chunks])
+
+    def images_at_once(self) -> int:
+        """How many images' text features fit EVAL_BYTES: about 14 D floats live for each computed token."""
+        tokens = self.clip.context if self.literal else self.prompts.computed
+        size = self.clip.logit_scale.element_size() * 14 * self.clip.text.width
+        return max(1, EVAL_BYTES // (len(self.prompts.eot) * tokens * size))
+
+    def averaged(self) -> Mapping[str, Tensor]:
+        """What a Gaussian average over the epochs is taken of: all that is trained."""
+        return {name: p.data for name, p in self.named_parameters() if p.requires_grad}
+
+    def state_dict(self, *args, **kwargs) -> dict:
+        state = super().state_dict(*args, **kwargs)
+        frozen = {name for name, p in self.named_parameters() if not p.requires_grad}
+        frozen |= {name for name, _ in self.clip.named_buffers(prefix="clip")}
+        return type(state)((key, value) for key, value in state.items() if key not in frozen)
+
+    def train(self, mode: bool = True):
+        self.cached_text = None
+        super().train(mode)
+        self.clip.eval()  # a frozen BatchNorm must not move
+        return self
+
+
+def normalise(f: Tensor) -> Tensor:
+    """f (..., E) of length one; half precision, in which a norm overflows, becomes single."""
+    return F.normalize(f.float() if f.dtype in (torch.float16, torch.bfloat16) else f, dim=-1)
+
+
+def _forgive_frozen(module: Method, incompatible) -> None:
+    """A strict load asks for everything; what is frozen comes from the backbone, not from the checkpoint."""
+    saved = module.state_dict()
+    incompatible.missing_keys[:] = [key for key in incompatible.missing_keys if key in saved]
