@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cilmp.clip import weights
 from cilmp.clip.model import CLIP
+from cilmp.errors import UserError
 
 CACHE = Path("~/.cache/clip")  # of the `clip` package
 TINY = Path(__file__).parents[1] / "assets" / "tiny.safetensors"
@@ -19,7 +20,10 @@ def load_clip(name: str, path: str = "", precision: str = "fp32") -> CLIP:
     .safetensors.  precision: fp32, fp16, bf16 or amp.  UserError for whatever is not there or not a CLIP.
     """
     if path:
-        model = CLIP.from_state_dict(weights.read(Path(path)))
+        try:
+            model = CLIP.from_state_dict(weights.read(Path(path)))
+        except UserError as error:
+            raise UserError(str(error) if path in str(error) else f"{path}: {error}") from None
     elif name.startswith("hf:"):
         model = CLIP.from_state_dict(*weights.hugging_face(name[3:]))
     elif name == "tiny":

@@ -115,6 +115,8 @@ class CLIP(nn.Module):
             return cls._build(weights, heads, activation)
         except KeyError as error:
             raise UserError(f"Not the weights of a CLIP: {error} is missing from the state dict.") from None
+        except (ValueError, IndexError):  # a tensor of other axes than the architecture is read from
+            raise UserError("Not the weights of a CLIP: its tensors have other axes.") from None
 
     @classmethod
     def _build(cls, weights: dict[str, Tensor], heads: tuple[int, int] | None, activation: str) -> CLIP:
@@ -133,9 +135,14 @@ class CLIP(nn.Module):
             visual = _resnet(weights, embed)
         model = cls(visual, text, len(weights["token_embedding.weight"]))
         named = {"text." + k if k.startswith(TEXT) else k: v.float() for k, v in weights.items()}
-        missing, extra = model.load_state_dict(named, strict=False)
+        shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+        missing, extra = sorted(shapes.keys() - named), sorted(named.keys() - shapes)
         if missing or extra:
             raise UserError(f"Not the weights of a CLIP: missing {missing[:3]}, unknown {extra[:3]}.")
+        for key, value in named.items():
+            if tuple(value.shape) != shapes[key]:
+                raise UserError(f"Not the weights of a CLIP: '{key}' is {tuple(value.shape)}, not {shapes[key]}.")
+        model.load_state_dict(named)
         return model.eval().requires_grad_(False)
 
     def cast(self, precision: str) -> CLIP:

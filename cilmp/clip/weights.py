@@ -3,37 +3,47 @@
 from __future__ import annotations
 
 import re
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from cilmp.clip import archive
 from cilmp.errors import UserError, nearest
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The state dict in a .safetensors file, OpenAI's JIT archive or a plain torch file."""
+    """The state dict in a .safetensors file, OpenAI's TorchScript archive or a plain torch file; nothing in it runs.
+
+    UserError where the file is absent, damaged, holds anything but tensors, or numbers that are not finite.
+    """
     if not path.is_file():
         raise UserError(f"No backbone weights at {path}: check MODEL.BACKBONE.PATH.")
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        if _is_torchscript(path):
-            return torch.jit.load(str(path), map_location="cpu").state_dict()
-        weights = torch.load(path, map_location="cpu", weights_only=True)
+        weights = load(path)
     except Exception as error:  # a damaged or foreign file fails in many ways
-        raise UserError(f"Cannot read backbone weights from {path}: {str(error).splitlines()[0][:200]}") from None
-    return weights.get("state_dict", weights)
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"Cannot read backbone weights from {path}: {first[:200]}") from None
+    if not isinstance(weights, Mapping) or not weights:
+        raise UserError(f"{path} holds {type(weights).__name__}, not a state dict: check MODEL.BACKBONE.PATH.")
+    weights = weights.get("state_dict", weights)
+    for key, value in weights.items():
+        if not isinstance(value, Tensor):
+            raise UserError(f"{path} holds a {type(value).__name__} as '{key}', not a tensor: it is no state dict.")
+        if value.is_floating_point() and not value.isfinite().all():
+            raise UserError(f"'{key}' in {path} is not finite: the file is damaged; fetch it again.")
+    return dict(weights)
 
 
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("constants.pkl") for name in archive.namelist())
+def load(path: Path):
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    if archive.is_archive(path):
+        return archive.state_dict(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def openai(name: str, cache: Path) -> Path:
