@@ -191,7 +191,7 @@ def main() -> None:
         image = torch.randn(batch, 3, 224, 224, device=device)
         for classes in args.classes:
             models = {("image alone", "fast"): ImageAlone(clip).to(device)}
-            lengths = [len(ids) - 1 for ids in clip.tokenize([f"{name}." for name in classnames(classes)], cut=False)]
+            lengths = [len(clip.tokenizer.encode(f"{name}.")) - 1 for name in classnames(classes)]
             tokens = sum(lengths) / classes  # of a name, its full stop and EOS: what every (image, class) pays for
             print(f"C={classes}: {tokens:.1f} tokens of name a class")
             label = torch.randint(classes, (batch,), device=device)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,3 +58,21 @@ def write_bytes(path: str | os.PathLike, content: bytes, mend: str = MEND) -> Pa
     with writing(path, "wb", mend) as file:
         file.write(content)
     return Path(path)
+
+
+def sha256(path: Path | None) -> str:
+    """Of a file's content; '' where there is none."""
+    try:
+        state = path.stat() if path else None
+    except OSError:
+        return ""
+    return _sha256(path, state.st_size, state.st_mtime_ns) if path and path.is_file() else ""
+
+
+@functools.lru_cache(maxsize=256)  # a sweep asks for the same few files again and again
+def _sha256(path: Path, size: int, changed: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -47,9 +47,20 @@ def restore(
     if not issubclass(kind, CLIPTrainer):
         raise UserError(f"The run in {folder} is of trainer '{record['trainer']}', which is not one of this toolbox.")
     trainer = kind(config(record), names, device)
+    require_same_knowledge(folder, record, getattr(trainer, "knowledge", None))
     trainer.load_model(str(checkpoint(folder, record)), epoch=epoch)
     trainer.set_model_mode("eval")
     return trainer
+
+
+def require_same_knowledge(folder: Path, record: dict, now: dict | None) -> None:
+    """The prompts were trained on one file of LLM states: another one gives other answers in silence."""
+    then = record.get("knowledge") or {}
+    if now and then.get("sha256") and now["sha256"] != then["sha256"]:
+        raise UserError(
+            f"The run in {folder} was trained with {then.get('source')} as {then.get('model') or 'another LLM'} made "
+            f"it, and {now['source']} is now of {now.get('model') or 'another one'}: put the old file back."
+        )
 
 
 def checkpoint(folder: Path, record: dict) -> Path:

@@ -21,7 +21,7 @@ import cilmp.trainers  # noqa: E402, F401  registers the trainers
 import dassl.utils  # noqa: E402
 from cilmp.errors import UserError, exit_on_user_error  # noqa: E402
 from cilmp.results import records  # noqa: E402
-from cilmp.trainers.engine import parallel  # noqa: E402
+from cilmp.trainers.engine import parallel, provenance  # noqa: E402
 from cilmp.trainers.engine.config import build_cfg, differences, facts, trainers  # noqa: E402, F401  a sweep asks
 from cilmp.trainers.engine.report import describe, save_predictions  # noqa: E402
 from dassl.engine import build_trainer  # noqa: E402
@@ -60,9 +60,12 @@ def main() -> None:
     args, start = parse_args(), time.time()
     cfg = build_cfg(args)
     parallel.start()
+    prompts = Path(args.model_dir) if args.eval_only and args.model_dir else None
+    if prompts:
+        cfg.defrost()
+        provenance.require_trained(cfg, prompts)
+        cfg.freeze()
     done = Path(cfg.OUTPUT_DIR, records.NAME)
-    if parallel.rank() == 0:
-        done.unlink(missing_ok=True)  # the record is the done mark: this run is not done
     if cfg.SEED >= 0:
         print(f"Setting fixed seed: {cfg.SEED}")
         set_random_seed(cfg.SEED)
@@ -75,13 +78,19 @@ def main() -> None:
 
     trainer = build_trainer(cfg)
     seconds = {}
+    if args.no_train:
+        return
+    if args.eval_only and not args.model_dir and getattr(trainer, "_models", None):
+        raise UserError(f"--eval-only tests what {cfg.TRAINER.NAME} has learned: name its run's folder as --model-dir.")
+    if parallel.rank() == 0:
+        if not args.eval_only:
+            provenance.claim(cfg)
+        done.unlink(missing_ok=True)  # the record is the done mark: this run is not done
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
         trainer.test()
-    elif not args.no_train:
-        trainer.train()
     else:
-        return
+        trainer.train()
     if cfg.TEST.NO_TEST or parallel.rank():
         return
     seconds["total"] = time.time() - start

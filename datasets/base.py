@@ -144,6 +144,17 @@ class SplitDataset(DatasetBase):
         )
 
     @classmethod
+    def split_file(cls, cfg) -> Path | None:
+        """The split file a run with this configuration reads; None where there is none yet."""
+        given = cfg.DATASET.get("SPLIT_FILE", "")
+        for layout in cls.layouts():
+            folder = Path(cfg.DATASET.ROOT).expanduser() / layout.dataset_dir
+            for path in (folder / given, Path(given).expanduser()) if given else (folder / layout.split,):
+                if path.is_file():
+                    return path
+        return None
+
+    @classmethod
     def image_folder(cls, folder: Path, split: splits.Split) -> Path:
         """The folder that holds the split's images, in whichever layout."""
         first = split["train"][0].path

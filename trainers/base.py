@@ -21,6 +21,7 @@ from cilmp.devices import choose, keep_memory
 from cilmp.errors import UserError
 from cilmp.trainers.engine import checkpoints, parallel
 from cilmp.trainers.engine.loading import Images
+from cilmp.trainers.engine.ranges import Range
 from cilmp.trainers.method import Method, Task
 from dassl.data import DataManager
 from dassl.engine import TrainerX
@@ -33,6 +34,7 @@ class CLIPTrainer(TrainerX):
     method: type[Method]
     folder = "prompt_learner"  # the registered name, which is the checkpoint's folder: as the reference trainers'
     defaults: dict = {}  # this trainer's block of cfg.TRAINER
+    ranges: dict[str, Range] = {}  # what its options may be, beyond their types
     alias = ""  # another block of cfg.TRAINER it answers to
 
     def __init__(self, cfg, classnames: Sequence[str] | None = None, device: str = ""):
@@ -56,19 +58,27 @@ class CLIPTrainer(TrainerX):
             self.train_loader_x, self.train_loader_u = dm.train_loader_x, dm.train_loader_u
             self.val_loader, self.test_loader = dm.val_loader, dm.test_loader
             self.num_source_domains = dm.num_source_domains
+            self.require_validation()
             self.classnames = list(dm.dataset.classnames)
         else:
             names = dict(enumerate(self.classnames))
             dm = SimpleNamespace(num_classes=len(names), lab2cname=names)
         self.dm, self.num_classes, self.lab2cname = dm, dm.num_classes, dm.lab2cname
 
+    def require_validation(self) -> None:
+        """Where it is asked for; Dassl would let the test images stand in for it."""
+        for key, value in (("SPLIT", "val"), ("FINAL_MODEL", "best_val")):
+            if self.val_loader is None and self.cfg.TEST[key] == value:
+                raise UserError(
+                    f"TEST.{key} is {value}, and {self.cfg.DATASET.NAME} has no validation images here: use a split "
+                    f"file with a list 'val', or leave TEST.{key} out."
+                )
+
     def build_model(self) -> None:
         self.seconds: dict[str, float] = {}
         backbone, size = self.cfg.MODEL.BACKBONE, self.cfg.INPUT.SIZE
         self.options = self.cfg.TRAINER[type(self).__name__.upper()] if self.defaults else CfgNode()
         self.precision = self.settle_precision(self.options.get("PREC", "fp32"))
-        if (forward := self.options.get("FORWARD", "fast")) not in ("fast", "literal"):
-            raise UserError(f"TRAINER.{type(self).__name__.upper()}.FORWARD is '{forward}'; choose fast or literal.")
         print(f"Loading CLIP (backbone: {backbone.get('PATH', '') or backbone.NAME}, precision: {self.precision})")
         clip = load_clip(backbone.NAME, backbone.get("PATH", ""), self.precision).to(self.device)
         if tuple(size) != (clip.resolution,) * 2:
@@ -79,7 +89,9 @@ class CLIPTrainer(TrainerX):
         if self.method.vit_only and not hasattr(clip.visual, "transformer"):
             raise UserError(f"{type(self).__name__} writes prompts into the image tower: it needs a ViT CLIP.")
         self.model = self.method(clip, self.task(), self.options).to(self.device)
-        self.model.literal = forward == "literal"
+        self.model.literal = self.options.get("FORWARD", "fast") == "literal"
+        if self.cfg.MODEL.INIT_WEIGHTS:
+            self.load_weights(Path(self.cfg.MODEL.INIT_WEIGHTS))
         self.scaler, self.step = None, self.model.losses
         trained = [p for p in self.model.parameters() if p.requires_grad]
         if not trained:
@@ -151,6 +163,7 @@ class CLIPTrainer(TrainerX):
             set_random_seed(seed + parallel.rank())  # each process its own augmentation and dropout
 
     def before_epoch(self) -> None:
+        self.train_loader_x.dataset.epoch.fill_(self.epoch)
         if parallel.size() > 1:
             self.train_loader_x.sampler.set_epoch(self.epoch)
 
@@ -183,8 +196,14 @@ class CLIPTrainer(TrainerX):
         if not directory or not self._models:
             print("Note that load_model() is skipped as no pretrained model is given")
             return
-        path = checkpoints.locate(Path(directory) / self.folder, epoch)
-        saved, wanted = checkpoints.read(path), self.model.state_dict()
+        self.load_weights(checkpoints.locate(Path(directory) / self.folder, epoch))
+
+    def load_weights(self, path: Path) -> None:
+        """What is trained, from one checkpoint; UserError where it is not there or does not fit."""
+        wanted = self.model.state_dict()
+        if not wanted:
+            raise UserError(f"{type(self).__name__} trains nothing: leave MODEL.INIT_WEIGHTS empty.")
+        saved = checkpoints.read(path)
         fitting = checkpoints.fit(path, saved["state_dict"], wanted, self.model.renames, type(self).__name__)
         print(f"Loading weights to {self.folder} from {path} (epoch = {saved.get('epoch')})")
         self.model.load_state_dict(fitting)

@@ -20,11 +20,13 @@ from cilmp.clip.lowrank import LowRank
 from cilmp.clip.model import CLIP
 from cilmp.devices import exactly
 from cilmp.errors import UserError, nearest
+from cilmp.files import sha256
 from cilmp.intervention import INTERVENTIONS, projected
 from cilmp.llm import store
 from cilmp.prompts import ClassPrompts, context, lead
 from cilmp.trainers.base import CLIPTrainer
 from cilmp.trainers.engine.averaging import Averaging
+from cilmp.trainers.engine.ranges import AT_LEAST_0, COUNT, FORWARD, PREC, number
 from cilmp.trainers.method import Method, Task
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
@@ -140,6 +142,12 @@ class LLMPrompts(Method):
         return {name: p.data for name, p in self.named_parameters() if name.startswith(("ctx.", "vision."))}
 
 
+def stem_of(dataset: str) -> str:
+    """What a data set states as the name of its file of LLM states."""
+    known = dataset in DATASET_REGISTRY.registered_names()
+    return getattr(DATASET_REGISTRY.get(dataset), "representations", "") if known else ""
+
+
 @TRAINER_REGISTRY.register()
 class CILMP(Averaging, CLIPTrainer):
     method, folder = LLMPrompts, "VLPromptLearner"
@@ -161,11 +169,33 @@ class CILMP(Averaging, CLIPTrainer):
         REPRESENTATIONS="",
         FORWARD="fast",
     )
+    ranges = dict(
+        N_CTX_VISION=COUNT,
+        N_CTX_TEXT=COUNT,
+        PREC=PREC,
+        PROMPT_DEPTH_VISION=COUNT,
+        PROMPT_DEPTH_TEXT=COUNT,
+        PREFIX_LENGTH=AT_LEAST_0,
+        SUFFIX_LENGTH=AT_LEAST_0,
+        LOW_RANK_DIMENSION=COUNT,
+        DROPOUT=number(0, 0.99),
+        GPA_MEAN=number(),
+        GPA_STD=number(0, open_low=True),
+        FORWARD=FORWARD,
+    )
+
+    @classmethod
+    def made_from(cls, cfg) -> dict[str, str]:
+        """The hash of the file of LLM states; '' where it is not there, or is a folder."""
+        source, dataset = cfg.TRAINER.CILMP.REPRESENTATIONS, cfg.DATASET.NAME
+        try:
+            path = store.locate(source, dataset, stem=stem_of(dataset))
+        except UserError:  # told when it is read
+            return {}
+        return {"knowledge": sha256(path)}
 
     def task(self) -> Task:
         names, dataset = list(self.classnames), self.cfg.DATASET.NAME
-        known = dataset in DATASET_REGISTRY.registered_names()
-        stem = getattr(DATASET_REGISTRY.get(dataset), "representations", "") if known else ""
-        knowledge = store.load(self.options.REPRESENTATIONS, names, dataset, stem)
+        knowledge = store.load(self.options.REPRESENTATIONS, names, dataset, stem_of(dataset))
         self.knowledge = knowledge.metadata  # the run's record says what it knew
         return Task(names, dataset, knowledge.states)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from cilmp.clip.model import CLIP
 from cilmp.prompts import ClassPrompts, context, length
 from cilmp.trainers.base import CLIPTrainer
+from cilmp.trainers.engine.ranges import COUNT, PREC
 from cilmp.trainers.method import Method, Task
 from dassl.engine import TRAINER_REGISTRY
 
@@ -36,3 +37,4 @@ class ConditionalContext(Method):
 class CoCoOp(CLIPTrainer):
     method = ConditionalContext
     defaults = dict(N_CTX=16, CTX_INIT="", PREC="fp16")
+    ranges = dict(N_CTX=COUNT, PREC=PREC)

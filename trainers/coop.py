@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from cilmp.clip.model import CLIP
-from cilmp.prompts import ClassPrompts, context, length
+from cilmp.prompts import POSITIONS, ClassPrompts, context, length
 from cilmp.trainers.base import CLIPTrainer
+from cilmp.trainers.engine.ranges import COUNT, PREC, one_of
 from cilmp.trainers.method import Method, Task
 from dassl.engine import TRAINER_REGISTRY
 
@@ -32,3 +33,4 @@ class Context(Method):
 class CoOp(CLIPTrainer):
     method = Context
     defaults = dict(N_CTX=16, CSC=False, CTX_INIT="", PREC="fp16", CLASS_TOKEN_POSITION="end")
+    ranges = dict(N_CTX=COUNT, PREC=PREC, CLASS_TOKEN_POSITION=one_of(*POSITIONS))

@@ -13,6 +13,7 @@ from cilmp.clip.model import CLIP
 from cilmp.errors import UserError
 from cilmp.templates import text_features
 from cilmp.trainers.base import CLIPTrainer
+from cilmp.trainers.engine.ranges import PREC
 from cilmp.trainers.method import CLOSED, Method, Task, normalise
 from dassl.engine import TRAINER_REGISTRY
 
@@ -38,6 +39,7 @@ class HeadOverEncoder(Method):
 class FullFineTune(CLIPTrainer):
     method, folder = HeadOverEncoder, "model"
     defaults = dict(PREC="amp")
+    ranges = dict(PREC=PREC)
 
     def settle_precision(self, precision: str) -> str:
         if precision in ("fp16", "bf16"):

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from cilmp.clip.model import CLIP
+from cilmp.trainers.engine.ranges import PREC
 from cilmp.trainers.features import Features, FeatureTrainer
 from cilmp.trainers.method import CLOSED, Method, Task
 from dassl.engine import TRAINER_REGISTRY
 
 GRID = (1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6)
 BISECTIONS = 8
+NEVER = -1e4  # a logit below all others
 
 
 class Head(Method):
@@ -36,6 +38,7 @@ class Head(Method):
 class LinearProbe(FeatureTrainer):
     method, folder = Head, "linear_probe"
     defaults = dict(PREC="fp32")
+    ranges = dict(PREC=PREC)
 
     def fit(self, train: Features, val: Features | None) -> None:
         from sklearn.linear_model import LogisticRegression
@@ -61,9 +64,12 @@ class LinearProbe(FeatureTrainer):
         self.load_coefficients(regression(best))
 
     def load_coefficients(self, regression) -> None:
-        """Scikit-learn's coefficients into the head; two classes share one row there."""
+        """Scikit-learn's coefficients into the head; two classes share one row there, and a class that no training
+        image shows has none: its own never wins."""
         weight, bias = torch.from_numpy(regression.coef_), torch.from_numpy(regression.intercept_)
         if len(weight) == 1:
             weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
-        self.model.head.weight.data.copy_(weight)
-        self.model.head.bias.data.copy_(bias)
+        head, rows = self.model.head, torch.from_numpy(regression.classes_)
+        head.weight.data.zero_()
+        head.bias.data.fill_(NEVER)
+        head.weight.data[rows], head.bias.data[rows] = weight.to(head.weight), bias.to(head.bias)

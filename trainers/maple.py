@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cilmp.clip.model import CLIP
 from cilmp.prompts import ClassPrompts, context, lead
 from cilmp.trainers.base import CLIPTrainer
+from cilmp.trainers.engine.ranges import COUNT, PREC
 from cilmp.trainers.method import Method, Task
 from dassl.engine import TRAINER_REGISTRY
 
@@ -48,3 +49,4 @@ class CoupledPrompts(Method):
 class MaPLe(CLIPTrainer):
     method, folder = CoupledPrompts, "MultiModalPromptLearner"
     defaults = dict(N_CTX=2, CTX_INIT="a photo of a", PREC="fp16", PROMPT_DEPTH=9)
+    ranges = dict(N_CTX=COUNT, PREC=PREC, PROMPT_DEPTH=COUNT)

@@ -10,6 +10,7 @@ from torch import Tensor
 from cilmp.clip.model import CLIP
 from cilmp.templates import ENSEMBLE, template_of, text_features
 from cilmp.trainers.base import CLIPTrainer
+from cilmp.trainers.engine.ranges import PREC
 from cilmp.trainers.method import Method, Task
 from dassl.engine import TRAINER_REGISTRY
 
@@ -38,6 +39,7 @@ class EnsembleText(FixedText):
 class ZeroshotCLIP(CLIPTrainer):
     method = FixedText
     defaults = dict(PREC="fp16")
+    ranges = dict(PREC=PREC)
 
     def train(self) -> None:
         print("Nothing to train: testing at once")

@@ -41,7 +41,7 @@ def load(source: str, classnames: Sequence[str], dataset: str = "", stem: str = 
     A class is matched by its exact name, else with underscores as spaces and without regard to case.
     The metadata is the file's, with `source` and its `sha256`, and without the answers.
     """
-    path = place(Path(source), dataset, stem) if source else find(dataset, classnames, stem)
+    path = locate(source, dataset, classnames, stem)
     if path.is_dir():
         files = {file.stem: file for file in sorted(path.glob("*.pth"))}
         names = match(classnames, list(files), path, dataset)
@@ -56,6 +56,11 @@ def load(source: str, classnames: Sequence[str], dataset: str = "", stem: str = 
     metadata["sha256"] = hashlib.sha256(b"".join(file.read_bytes() for file in read_from)).hexdigest()
     check(classnames, states, path)
     return Knowledge(list(classnames), states, metadata | {"source": str(source or path.name)})
+
+
+def locate(source: str, dataset: str, classnames: Sequence[str] = (), stem: str = "") -> Path:
+    """The file, or the authors' folder, that `load` reads."""
+    return place(Path(source), dataset, stem) if source else find(dataset, classnames, stem)
 
 
 def read(path: str | os.PathLike) -> Knowledge:

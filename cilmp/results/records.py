@@ -16,7 +16,20 @@ from cilmp.files import writing
 NAME = "result.json"
 VERSION = 1  # of the metrics' definitions: records of different versions do not share a table
 # What may differ between two runs without changing their numbers.
-IRRELEVANT = {"OUTPUT_DIR", "RESUME", "DATASET.ROOT", "VERBOSE", "TRAIN.PRINT_FREQ", "DATALOADER.NUM_WORKERS"}
+IRRELEVANT = {
+    "OUTPUT_DIR",
+    "RESUME",
+    "DATASET.ROOT",
+    "VERBOSE",
+    "TRAIN.PRINT_FREQ",
+    "TRAIN.CHECKPOINT_FREQ",
+    "DATALOADER.NUM_WORKERS",
+    "DATALOADER.TEST.BATCH_SIZE",
+    "TEST.SAVE_PREDICTIONS",
+    "TEST.PER_CLASS_RESULT",
+    "TEST.COMPUTE_CMAT",
+    "TEST.NO_TEST",
+}
 
 
 def write(path: str | Path, record: dict) -> Path:

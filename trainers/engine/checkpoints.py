@@ -29,11 +29,15 @@ def locate(folder: Path, epoch: int | None) -> Path:
 
 
 def read(path: Path) -> dict:
-    """A checkpoint; UserError where the file is damaged or foreign."""
+    """A checkpoint's {'state_dict', 'epoch', ...}; UserError where the file is not there, damaged or foreign."""
     try:
-        return load_checkpoint(str(path))
-    except ValueError as error:
+        saved = load_checkpoint(str(path))
+    except (ValueError, OSError) as error:
         raise UserError(str(error)) from None
+    state = saved.get("state_dict", saved) if isinstance(saved, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path} is not a checkpoint: it holds no state dict.")
+    return saved if "state_dict" in saved else {"state_dict": state}
 
 
 def fit(

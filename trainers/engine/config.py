@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
 from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +12,7 @@ import yaml
 from yacs.config import CfgNode
 
 from cilmp.errors import UserError, nearest
+from cilmp.trainers.engine import ranges
 from cilmp.trainers.method import OPEN
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
@@ -87,6 +90,8 @@ def build_cfg(args: Namespace) -> CfgNode:
     known = DATASET_REGISTRY.registered_names()
     if cfg.DATASET.NAME not in known:
         raise UserError(f"Unknown data set '{cfg.DATASET.NAME}'.{nearest(cfg.DATASET.NAME, known)}")
+    trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    ranges.check(flatten(cfg), getattr(trainer, "ranges", {}), cfg.TRAINER.NAME.upper())
     cfg.freeze()
     return cfg
 
@@ -161,6 +166,11 @@ def merge_pairs(cfg: CfgNode, pairs: list) -> None:
         if key not in known:
             raise UserError(f"Config key {key} does not exist.{closest(key, known)}")
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+        if isinstance(known[key], str) and isinstance(value, str) and value[:1] not in ("'", '"'):
+            *path, last = key.split(".")
+            # as it is: yacs would make a number of a folder called 20261126, and nothing of one called None
+            functools.reduce(lambda node, name: node[name], path, cfg)[last] = value
+            continue
         try:
             cfg.merge_from_list([key, value])
         except (AssertionError, ValueError, KeyError) as error:
@@ -168,8 +178,6 @@ def merge_pairs(cfg: CfgNode, pairs: list) -> None:
 
 
 def closest(key: str, known: dict) -> str:
-    import difflib
-
     close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(close)}?" if close else ""
 

@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
 from cilmp.images import explain, read_image
 from dassl.data.data_manager import DatasetWrapper
 from dassl.data.transforms import build_transform
 
 
+@contextmanager
+def drawing(*key: int) -> Iterator[None]:
+    """Inside, all random generators of the CPU are functions of the key; behind, they are as they were before."""
+    before = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
+    seeds = np.random.SeedSequence(key).generate_state(3).tolist()
+    random.seed(seeds[0])
+    np.random.seed(seeds[1])
+    torch.default_generator.manual_seed(seeds[2])  # not torch.manual_seed, which seeds a GPU as well
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.default_generator.set_state(before[2])
+
+
 class Images(DatasetWrapper):
     """Dassl's wrapper with this toolbox's reader and, for few training images, a memory.
+
+    What an augmentation draws depends on (cfg.SEED, epoch, image) alone: neither on the number of workers nor on where
+    a run was resumed.  The trainer tells the epoch.
 
     With cfg.DATASET.CACHE_MB > 0 the training images are decoded once, in the main process, into memory that the
     workers share.  An image is kept at no more than twice INPUT.SIZE on its shorter side, so that a random crop still
@@ -26,6 +47,8 @@ class Images(DatasetWrapper):
 
     def __init__(self, cfg, data_source, transform=None, is_train: bool = False):
         super().__init__(cfg, data_source, transform=transform, is_train=is_train)
+        self.seed = cfg.SEED if cfg.SEED >= 0 else torch.initial_seed()
+        self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that live on see it change
         self.memory: torch.Tensor | None = None  # uint8, all images end to end
         self.shapes: list[tuple[int, int, int]] = []  # offset, height, width
         limit = cfg.DATASET.get("CACHE_MB", 0) * 2**20
@@ -61,9 +84,10 @@ class Images(DatasetWrapper):
         return Image.fromarray(pixels.numpy().reshape(height, width, 3))
 
     def __getitem__(self, idx: int) -> dict:
-        worker = get_worker_info()
-        if self.is_train and worker is not None and hasattr(self, "follow_seed"):  # dassl-compat's persistent workers
-            self.follow_seed(worker.id)
+        with drawing(self.seed, int(self.epoch), idx) if self.is_train else nullcontext():
+            return self.item(idx)
+
+    def item(self, idx: int) -> dict:
         item, image = self.data_source[idx], self.image(idx)
         output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": idx, "img": image}
         if self.transform is not None:

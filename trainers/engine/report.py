@@ -15,6 +15,7 @@ from cilmp.devices import peak_memory_mb
 from cilmp.results import records
 from cilmp.results.predictions import Predictions
 from cilmp.trainers.engine.config import differences, facts
+from cilmp.trainers.engine.provenance import made_from
 
 
 def describe(trainer, cfg: CfgNode, seconds: dict, config: str, model_dir: str) -> dict:
@@ -35,6 +36,7 @@ def describe(trainer, cfg: CfgNode, seconds: dict, config: str, model_dir: str) 
         "per_class": scores.pop("per_class"),
         "metrics": scores,
         "options": differences(cfg),
+        "made_from": made_from(cfg),
         "seconds": seconds | getattr(trainer, "seconds", {}),
         "peak_memory_mb": peak_memory_mb(trainer.device),
         "trainable_parameters": sum(p.numel() for m in models for p in m.parameters() if p.requires_grad),
