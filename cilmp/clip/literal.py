@@ -32,7 +32,7 @@ def encode_text(tower: TextTower, segments: Sequence[Segment], eot: Tensor, deep
         return torch.nn.functional.pad(x, (0, 0, 0, context - x.shape[2]))
 
     x = sequence([s.dense().to(dtype) for s in segments])
-    for i, block in enumerate(tower.transformer.resblocks):
+    for i, block in enumerate(tower.transformer.blocks):
         writes = deep[i] if i < len(deep) else {}
         if writes:
             fresh = [Segment(writes.get(k, torch.zeros_like(s.dense()))).dense() for k, s in enumerate(segments)]

@@ -59,7 +59,7 @@ class CLIP(nn.Module):
     @property
     def resolution(self) -> int:
         """Pixels a side."""
-        return self.visual.input_resolution
+        return int(self.visual.input_resolution)  # type: ignore[arg-type]  of either kind of tower
 
     @property
     def embed(self) -> int:
@@ -157,9 +157,9 @@ class CLIP(nn.Module):
                 for parameter in (module.in_proj_weight, module.in_proj_bias):
                     parameter.data = parameter.data.to(dtype)
             for name in ("text_projection", "proj"):
-                parameter = getattr(module, name, None)
-                if isinstance(parameter, nn.Parameter):
-                    parameter.data = parameter.data.to(dtype)
+                matrix = getattr(module, name, None)
+                if isinstance(matrix, nn.Parameter):
+                    matrix.data = matrix.data.to(dtype)
         return self
 
 

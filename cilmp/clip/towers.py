@@ -32,6 +32,10 @@ class Transformer(nn.Module):
         super().__init__()
         self.resblocks = nn.ModuleList(Block(width, heads, activation) for _ in range(layers))
 
+    @property
+    def blocks(self) -> list[Block]:
+        return [block for block in self.resblocks if isinstance(block, Block)]
+
 
 class TextTower(nn.Module):
     """Causal tower; reads the embedding at EOS."""
@@ -58,7 +62,7 @@ class TextTower(nn.Module):
         segments themselves.
         """
         segments = list(segments)
-        blocks = self.transformer.resblocks
+        blocks = self.transformer.blocks
         for i, block in enumerate(blocks):
             for index, tokens in (deep[i] if i < len(deep) else {}).items():
                 segments[index] = Segment(tokens, segments[index].mask)
@@ -108,7 +112,7 @@ class ImageTower(nn.Module):
         x = self.ln_pre(x + self.positional_embedding.to(x.dtype))
         patches = x.shape[1]
         last = self.depth - 1
-        for i, block in enumerate(self.transformer.resblocks):
+        for i, block in enumerate(self.transformer.blocks):
             extra = None
             if i < len(prompts):
                 prompt = prompts[i].to(x.dtype)[None]  # (1, n, D)

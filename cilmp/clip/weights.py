@@ -74,7 +74,7 @@ def hugging_face(repository: str) -> tuple[dict[str, Tensor], tuple[int, int], s
             f"No Hugging Face CLIPModel '{repository}' ({str(error).splitlines()[0][:160]}): check the name, or on an "
             "offline machine give the folder of a downloaded copy (hf:/path/to/folder)."
         ) from None
-    vision, text = model.config.vision_config, model.config.text_config
+    vision, text = (getattr(model.config, f"{part}_config") for part in ("vision", "text"))
     heads = vision.num_attention_heads, text.num_attention_heads
     return rename_hugging_face(model.state_dict()), heads, text.hidden_act
 
