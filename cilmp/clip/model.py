@@ -59,7 +59,7 @@ class CLIP(nn.Module):
     @property
     def resolution(self) -> int:
         """Pixels a side."""
-        return int(self.visual.input_resolution)  # type: ignore[arg-type]  of either kind of tower
+        return self.visual.input_resolution  # type: ignore[return-value]
 
     @property
     def embed(self) -> int:
