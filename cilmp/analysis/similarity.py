@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from cilmp.errors import UserError, exit_on_user_error
 from cilmp.files import writing
 from cilmp.images import read_image
 from cilmp.restore import restore
+from cilmp.results import sheets
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -90,7 +90,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     files = charts.save(draw(image, panels), args.out)
     table = args.out.with_suffix(".csv")
     with writing(table, mend="check --out") as file:
-        csv.writer(file).writerows([["run", "trainer", "class", "image", "each prompt, in this order"], *lines])
+        write = sheets.writer(file)
+        for line in (["run", "trainer", "class", "image", "each prompt, in this order"], *lines):
+            write(line)
     print(*files, table, sep="\n")
 
 

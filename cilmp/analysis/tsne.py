@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from cilmp.analysis.features import image_features, tested
 from cilmp.errors import UserError, exit_on_user_error
 from cilmp.files import writing
 from cilmp.restore import restore
-from cilmp.results import records
+from cilmp.results import records, sheets
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -83,7 +82,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     files = charts.save(draw(panels), args.out)
     table = args.out.with_suffix(".csv")
     with writing(table, mend="check --out") as file:
-        csv.writer(file).writerows([["run", "trainer", "path", "class", "x", "y"], *lines])
+        write = sheets.writer(file)
+        for line in (["run", "trainer", "path", "class", "x", "y"], *lines):
+            write(line)
     print(*files, table, sep="\n")
 
 

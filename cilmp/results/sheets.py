@@ -1,0 +1,25 @@
+"""CSV that people open in a spreadsheet: a name from a data set is text there, never a formula."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Iterable
+from typing import IO, Any
+
+NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+# At the start of a cell, also of one that a spreadsheet splits off where its list separator is a semicolon or a tab;
+# full-width signs count as the plain ones in some languages.
+FORMULA = re.compile(r"^(?=[=+\-@\t\r\n＝＋－＠])|(?<=[;\t\r\n])(?=[=+\-@＝＋－＠])")
+
+
+def writer(file: IO[str]) -> Callable[[Iterable[Any]], Any]:
+    """Writes a row to the file, with an apostrophe before what would be a formula."""
+    write = csv.writer(file, lineterminator="\n").writerow
+    return lambda row: write([harmless(cell) for cell in row])
+
+
+def harmless(cell: Any) -> Any:
+    """A cell as it is, or as text: numbers, also written ones, stay numbers."""
+    cell = cell if isinstance(cell, (int, float)) else str(cell)
+    return cell if not isinstance(cell, str) or NUMBER.fullmatch(cell) else FORMULA.sub("'", cell)
