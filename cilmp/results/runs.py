@@ -87,7 +87,8 @@ def value(run: dict, metric: str) -> float:
             found = found.get(key) if isinstance(found, dict) else None
         if found is None and metric not in run["metrics"] and metric not in FOUR_METRICS:
             raise UserError(f"The record in {run['path']} has no '{metric}'.{nearest(metric, run['metrics'])}")
-    found = found.get("total") if isinstance(found, dict) else found
+    if isinstance(found, dict):
+        found = found.get("total", None if metric == "seconds" else found)
     if not isinstance(found, (int, float, type(None))):
         raise UserError(f"'{metric}' is no number in the record in {run['path']}.{nearest(metric, run['metrics'])}")
     return math.nan if found is None else float(found)

@@ -10,7 +10,7 @@ from typing import IO, Any
 NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 # At the start of a cell, also of one that a spreadsheet splits off where its list separator is a semicolon or a tab;
 # full-width signs count as the plain ones in some languages.
-FORMULA = re.compile(r"^(?=[=+\-@\t\r\n＝＋－＠])|(?<=[;\t\r\n])(?=[=+\-@＝＋－＠])")
+FORMULA = re.compile(r"^(?=\s*[=+\-@＝＋－＠]|\t)|(?<=[;\t])(?=\s*[=+\-@＝＋－＠])")
 
 
 def writer(file: IO[str]) -> Callable[[Iterable[Any]], Any]:
@@ -20,6 +20,7 @@ def writer(file: IO[str]) -> Callable[[Iterable[Any]], Any]:
 
 
 def harmless(cell: Any) -> Any:
-    """A cell as it is, or as text: numbers, also written ones, stay numbers."""
-    cell = cell if isinstance(cell, (int, float)) else str(cell)
-    return cell if not isinstance(cell, str) or NUMBER.fullmatch(cell) else FORMULA.sub("'", cell)
+    """A number as it is, also a written one; else text on one line, because a lone carriage return begins a row."""
+    if isinstance(cell, (int, float)) or NUMBER.fullmatch(str(cell)):
+        return cell
+    return FORMULA.sub("'", re.sub(r"[\r\n]+", " ", str(cell)))
