@@ -34,6 +34,11 @@ def plt() -> Any:
     return pyplot
 
 
+def entry(name: str) -> str:
+    """A name for a legend, which leaves out what begins with an underscore: a blank of no width goes first."""
+    return f"\u200b{printable(name)}" if name.startswith("_") else printable(name)
+
+
 def style(i: int) -> dict:
     return dict(color=COLOURS[i % 8], marker=MARKERS[i % 8], linestyle=DASHES[i % 8], linewidth=1.6, markersize=6)
 
@@ -65,7 +70,7 @@ def few_shot_curves(cells: Mapping[str, Mapping[int, Cell]], metric: str) -> Fig
         mean = np.array([curve[s].mean for s in shots])
         std = np.nan_to_num([curve[s].std for s in shots])
         places = [ticks.index(s) for s in shots]
-        axes.plot(places, mean, label=printable(name), **style(i))
+        axes.plot(places, mean, label=entry(name), **style(i))
         axes.fill_between(places, mean - std, mean + std, color=COLOURS[i % 8], alpha=0.13, lw=0)
     axes.set_xticks(range(len(ticks)), ["all" if s == -1 else str(s) for s in ticks])
     axes.set_xlabel("training images a class")
@@ -80,7 +85,7 @@ def base_new_bars(cells: Mapping[str, Sequence[Cell]], metric: str) -> Figure:
     width = 0.8 / max(1, len(cells))
     for i, (name, row) in enumerate(cells.items()):
         place = np.arange(3) + (i - (len(cells) - 1) / 2) * width
-        bars = dict(color=COLOURS[i % 8], hatch=HATCHES[i % 8], edgecolor="white", label=printable(name))
+        bars = dict(color=COLOURS[i % 8], hatch=HATCHES[i % 8], edgecolor="white", label=entry(name))
         axes.bar(place, np.nan_to_num([c.mean for c in row]), width, **bars)
         axes.errorbar(place, [c.mean for c in row], [c.std for c in row], fmt="none", ecolor="black", capsize=3, lw=1)
     axes.set_xticks(range(3), ["base", "new", "H"])
@@ -99,12 +104,12 @@ def learning_curves(curves: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]
         ends = sorted(set.intersection(*(set(epoch.tolist()) for epoch, _ in seeds)))
         loss = np.array([[dict(zip(epoch.tolist(), values, strict=True))[e] for e in ends] for epoch, values in seeds])
         look = style(i) | dict(markevery=max(1, len(ends) // 8), markersize=4)
-        axes.plot(ends, loss.mean(0), label=printable(name), **look)
+        axes.plot(ends, loss.mean(0), label=entry(name), **look)
         axes.fill_between(ends, loss.min(0), loss.max(0), color=COLOURS[i % 8], alpha=0.12, lw=0)
     axes.set_xlabel("epoch")
     axes.set_ylabel("training loss (mean of an epoch)")
     axes.set_yscale("log")
-    for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        axis(ticker.LogFormatter())  # the default writes formulas
+    axes.yaxis.set_major_formatter("{x:g}")  # matplotlib's own are formulas
+    axes.yaxis.set_minor_formatter(ticker.LogFormatter())
     axes.legend(frameon=False)
     return figure

@@ -23,6 +23,7 @@ from cilmp.files import writing
 from cilmp.images import read_image
 from cilmp.restore import restore
 from cilmp.results import sheets
+from cilmp.results.tables import printable
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -56,6 +57,7 @@ def draw(image: str, panels: Sequence[tuple[str, np.ndarray, np.ndarray, Sequenc
         shown.imshow(picture)
         shown.set_axis_off()
         shown.set_title(title)
+        names = [printable(name) for name in names]
         best = int(to_image.argmax())
         drawn = bars.barh(range(len(names)), to_image, color="#56b4e9", edgecolor="black")
         drawn[best].set_hatch("//")

@@ -55,7 +55,7 @@ def draw(panels: Sequence[tuple[str, np.ndarray, np.ndarray, Sequence[str]]]):
         for label, name in enumerate(classnames):
             look = charts.style(names.setdefault(name, len(names)))
             here = points[labels == label]
-            ax.plot(*here.T, look["marker"], color=look["color"], ms=3.5, mew=0, alpha=0.8, label=name)
+            ax.plot(*here.T, look["marker"], color=look["color"], ms=3.5, mew=0, alpha=0.8, label=charts.entry(name))
         ax.set_title(title, fontsize=10)
         ax.set(xticks=[], yticks=[])
     handles = {h.get_label(): h for ax in axes.flat for h in ax.get_lines()}

@@ -23,4 +23,5 @@ def harmless(cell: Any) -> Any:
     """A number as it is, also a written one; else text on one line, because a lone carriage return begins a row."""
     if isinstance(cell, (int, float)) or NUMBER.fullmatch(str(cell)):
         return cell
-    return FORMULA.sub("'", re.sub(r"[\r\n]+", " ", str(cell)))
+    line = re.sub(r"[\r\n]+", " ", str(cell))
+    return FORMULA.sub("'", line.encode(errors="backslashreplace").decode())  # names of files need not be Unicode

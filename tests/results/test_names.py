@@ -14,7 +14,7 @@ from cilmp.results.tables import ESCAPES, Cell, Table
     ("\t=1", "'\t'=1"), ("\r=1", "' =1"), ("a\r\n=1", "a =1"), ("＝1+1", "'＝1+1"), ("a;=1+1", "a;'=1+1"),
     ("-", "'-"), ("-inf", "'-inf"), ("=1", "'=1"),
     ("benign", "benign"), ("a=b", "a=b"), ("grade -1", "grade -1"), ("-1.5", "-1.5"), ("+2e-05", "+2e-05"),
-    ("'=1", "'=1"), (-1.5, "-1.5"), (7, "7"),
+    ("'=1", "'=1"), ("b\udce9nin", r"b\udce9nin"), (-1.5, "-1.5"), (7, "7"),
 ])  # fmt: skip
 def test_a_sheet_holds_no_formula(name, written):
     out = io.StringIO(newline="")
