@@ -12,7 +12,7 @@ from cilmp.results import metrics, records
 from cilmp.results.predictions import NAME, Predictions
 from cilmp.results.tables import Cell
 
-ODD = [r"$\grade$ 3", "$$", "a & b <i>", "50 %", r"x_1^2 \$", "a\x00b", "\ud800x", "_hidden"]
+ODD = [r"$\grade$ 3", "$$", "a & b <i>", "50 %", r"x_1^2 \$", "a\x00b", "\ud800y9", "_hidden"]
 
 
 def run(folder, trainer="CoOp", seed=1, shots=16, names=("a", "b"), classes="all", **fields):

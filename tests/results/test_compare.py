@@ -83,21 +83,20 @@ def test_missing_predictions_are_named(tmp_path):
     assert "CoOp1: run with TEST.SAVE_PREDICTIONS" in tables(tmp_path)[1].notes[0]
 
 
-@pytest.mark.parametrize("other", [{"split": "val"}, {"model_dir": "a/vit_b16_1shots/seed9"}])
-def test_a_pair_agrees_in_split_and_source(tmp_path, other):
+@pytest.mark.parametrize("field, value", [("split", "val"), ("source", "KVASIR"), ("classes", "base"), ("shots", 4)])
+def test_a_pair_agrees_in_all_but_the_trainer(tmp_path, field, value):
     """A run tested on validation images, or with prompts trained on another data set, is no twin of one at home."""
-    place(tmp_path, "CILMP")
-    place(tmp_path, "CoOp", **other)
-    source = tmp_path / "x" / "a" / "vit_b16_1shots" / "seed9"  # of another seed, so that it is in no pair
-    shutil.copytree(folder("CoOp", "BUSI", "all", 4, 1), source)
-    record = json.loads((source / records.NAME).read_text())
-    records.write(source / records.NAME, record | dict(dataset="KVASIR", seed=9))
-    found = runs.collect(tmp_path)[0]
-    for run in found:
-        if "model_dir" in other and run["model_dir"]:
-            run["source"] = "KVASIR"
-    over, per_image = compare(found, "CILMP", "accuracy")
+    for name in ("CILMP", "CoOp"):
+        place(tmp_path, name)
+    ours, theirs = runs.collect(tmp_path)[0]
+    over, per_image = compare([ours, theirs], "CILMP", "accuracy")
+    assert over.rows[0][1][0] == 1 and len(per_image.rows) == 1 and "split" not in per_image.labels
+    theirs[field] = value
+    over, per_image = compare([ours, theirs], "CILMP", "accuracy")
     assert over.rows[0][1][0] == 0 and not per_image.rows
+    both = [ours, theirs, ours | {field: value}, theirs | {field: ours[field]}]
+    _, per_image = compare(both, "CILMP", "accuracy")
+    assert len(per_image.rows) == 2 and field in per_image.labels
 
 
 def test_bootstraps_together_are_those_alone():
