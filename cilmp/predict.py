@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 from cilmp.errors import UserError, exit_on_user_error
 from cilmp.files import writing
 from cilmp.images import EXTENSIONS
+from cilmp.results import sheets
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -102,8 +103,9 @@ def write(rows: Sequence[tuple[str, list[float]]], names: Sequence[str], out: st
             write_csv(rows, names, file)
 
 
-def write_csv(rows, names: Sequence[str], file) -> None:
-    line = csv.writer(file, lineterminator="\n").writerow
+def write_csv(rows: Sequence[tuple[str, list[float]]], names: Sequence[str], file: IO[str]) -> None:
+    """A name that a spreadsheet would run gets an apostrophe in front."""
+    line = sheets.writer(file)
     line(["path", "prediction", *names])
     for path, x in rows:
         line([path, names[top(x)], *(f"{p:.6g}" for p in x)])

@@ -6,17 +6,21 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cilmp.results.tables import Cell
+from cilmp.results.tables import Cell, printable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#999999")  # Okabe and Ito
 MARKERS, DASHES = "osD^vPX*", ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (5, 5)))
 HATCHES = ("", "//", "\\\\", "xx", "..", "++", "oo", "--")
 
 
-def plt():
+def plt() -> Any:
     """pyplot, without a display."""
     import matplotlib
 
@@ -25,15 +29,21 @@ def plt():
 
     pyplot.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110,
                             "axes.grid": True, "grid.color": "#dddddd", "axes.axisbelow": True,
+                            "text.parse_math": False,  # a name with dollar signs is a name
                             "svg.hashsalt": "cilmp", "svg.fonttype": "none"})  # fmt: skip
     return pyplot
+
+
+def entry(name: str) -> str:
+    """A name for a legend, which leaves out what begins with an underscore: a blank of no width goes first."""
+    return f"\u200b{printable(name)}" if name.startswith("_") else printable(name)
 
 
 def style(i: int) -> dict:
     return dict(color=COLOURS[i % 8], marker=MARKERS[i % 8], linestyle=DASHES[i % 8], linewidth=1.6, markersize=6)
 
 
-def svg(figure) -> str:
+def svg(figure: Figure) -> str:
     """A data: address for <img>, which keeps one picture's identifiers out of another's."""
     out = io.BytesIO()
     figure.savefig(out, format="svg", bbox_inches="tight", metadata={"Date": None})
@@ -41,7 +51,7 @@ def svg(figure) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(out.getvalue()).decode()
 
 
-def save(figure, path: Path) -> list[Path]:
+def save(figure: Figure, path: Path) -> list[Path]:
     """As PNG (300 dpi) and SVG beside each other."""
     path.parent.mkdir(parents=True, exist_ok=True)
     files = [path.with_suffix(".png"), path.with_suffix(".svg")]
@@ -51,7 +61,7 @@ def save(figure, path: Path) -> list[Path]:
     return files
 
 
-def few_shot_curves(cells: Mapping[str, Mapping[int, Cell]], metric: str):
+def few_shot_curves(cells: Mapping[str, Mapping[int, Cell]], metric: str) -> Figure:
     """{trainer: {shots: cell}}: means with bands of one standard deviation."""
     figure, axes = plt().subplots(figsize=(6.4, 4.2))
     ticks = sorted({shots for curve in cells.values() for shots in curve})
@@ -59,11 +69,9 @@ def few_shot_curves(cells: Mapping[str, Mapping[int, Cell]], metric: str):
         shots = [s for s in ticks if s in curve and curve[s].values]
         mean = np.array([curve[s].mean for s in shots])
         std = np.nan_to_num([curve[s].std for s in shots])
-        axes.plot(range(len(shots)) if len(shots) == len(ticks) else [ticks.index(s) for s in shots], mean, label=name,
-                  **style(i))  # fmt: skip
-        axes.fill_between(
-            [ticks.index(s) for s in shots], mean - std, mean + std, color=COLOURS[i % 8], alpha=0.13, lw=0
-        )
+        places = [ticks.index(s) for s in shots]
+        axes.plot(places, mean, label=entry(name), **style(i))
+        axes.fill_between(places, mean - std, mean + std, color=COLOURS[i % 8], alpha=0.13, lw=0)
     axes.set_xticks(range(len(ticks)), ["all" if s == -1 else str(s) for s in ticks])
     axes.set_xlabel("training images a class")
     axes.set_ylabel(f"{metric} (%)")
@@ -71,13 +79,13 @@ def few_shot_curves(cells: Mapping[str, Mapping[int, Cell]], metric: str):
     return figure
 
 
-def base_new_bars(cells: Mapping[str, Sequence[Cell]], metric: str):
+def base_new_bars(cells: Mapping[str, Sequence[Cell]], metric: str) -> Figure:
     """{trainer: (base, new, H)}: one bar each, deviations as whiskers."""
     figure, axes = plt().subplots(figsize=(6.4, 4.2))
     width = 0.8 / max(1, len(cells))
     for i, (name, row) in enumerate(cells.items()):
         place = np.arange(3) + (i - (len(cells) - 1) / 2) * width
-        bars = dict(color=COLOURS[i % 8], hatch=HATCHES[i % 8], edgecolor="white", label=name)
+        bars = dict(color=COLOURS[i % 8], hatch=HATCHES[i % 8], edgecolor="white", label=entry(name))
         axes.bar(place, np.nan_to_num([c.mean for c in row]), width, **bars)
         axes.errorbar(place, [c.mean for c in row], [c.std for c in row], fmt="none", ecolor="black", capsize=3, lw=1)
     axes.set_xticks(range(3), ["base", "new", "H"])
@@ -87,48 +95,21 @@ def base_new_bars(cells: Mapping[str, Sequence[Cell]], metric: str):
     return figure
 
 
-def confusion_matrix(name: str, matrix: np.ndarray, classnames: Sequence[str]):
-    """(C, C) counts, shown in percent of the true class."""
-    side = max(3.2, 0.32 * len(classnames))
-    figure, ax = plt().subplots(figsize=(side, side))
-    share = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    ax.imshow(share, cmap="Greys", vmin=0, vmax=100)
-    ax.grid(False)
-    if len(classnames) <= 12:
-        for (i, j), number in np.ndenumerate(share):
-            ax.text(j, i, f"{number:.0f}", ha="center", va="center", fontsize=9, color="w" if number > 55 else "k")
-    short = [c if len(c) <= 16 else c[:15] + "…" for c in classnames]
-    ax.set_xticks(range(len(short)), short, rotation=90, fontsize=8)
-    ax.set_yticks(range(len(short)), short, fontsize=8)
-    ax.set(xlabel="prediction", ylabel="truth")
-    ax.set_title(name, fontsize=11)
-    return figure
-
-
-def reliability(name: str, bins: np.ndarray, error: float):
-    """bins (n, 3) of metrics.calibration; error: ECE in percent."""
-    figure, ax = plt().subplots(figsize=(3.2, 3.0))
-    edges, full = np.arange(len(bins)) / len(bins), bins[:, 0] > 0
-    look = dict(color="#9ecae1", edgecolor="#333333", hatch="//", align="edge")
-    ax.bar(edges[full], 100 * bins[full, 2], 1 / len(bins), **look)
-    ax.plot([0, 1], [0, 100], color="black", lw=1, ls="--")
-    ax.plot(bins[full, 1], 100 * bins[full, 2], "ko", ms=3)
-    ax.set(xlim=(0, 1), ylim=(0, 100), xlabel="confidence", ylabel="accuracy (%)")
-    ax.set_title(f"{name}, ECE {error:.1f} %", fontsize=11)
-    return figure
-
-
-def learning_curves(curves: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]]):
+def learning_curves(curves: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]]) -> Figure:
     """{trainer: [(epoch (n,), loss (n,)) of each seed]}: mean over seeds."""
     figure, axes = plt().subplots(figsize=(6.4, 4.2))
+    from matplotlib import ticker
+
     for i, (name, seeds) in enumerate(curves.items()):
         ends = sorted(set.intersection(*(set(epoch.tolist()) for epoch, _ in seeds)))
         loss = np.array([[dict(zip(epoch.tolist(), values, strict=True))[e] for e in ends] for epoch, values in seeds])
         look = style(i) | dict(markevery=max(1, len(ends) // 8), markersize=4)
-        axes.plot(ends, loss.mean(0), label=name, **look)
+        axes.plot(ends, loss.mean(0), label=entry(name), **look)
         axes.fill_between(ends, loss.min(0), loss.max(0), color=COLOURS[i % 8], alpha=0.12, lw=0)
     axes.set_xlabel("epoch")
     axes.set_ylabel("training loss (mean of an epoch)")
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")  # matplotlib's own are formulas
+    axes.yaxis.set_minor_formatter(ticker.LogFormatter())
     axes.legend(frameon=False)
     return figure

@@ -46,13 +46,14 @@ def page(title: str, subtitle: str, sections: Sequence[tuple[str, str]]) -> str:
     body = "".join(
         f'<section id="s{i}"><h2>{escape(name)}</h2>{html}</section>' for i, (name, html) in enumerate(sections)
     )
-    return (
+    whole = (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><header><h1>{escape(title)}</h1>"
         f'<p class="quiet">{escape(subtitle)}</p><nav aria-label="Sections">{links}</nav></header>'
         f"<main>{body}</main></body></html>\n"
     )
+    return whole.encode(errors="replace").decode()  # names of files need not be Unicode
 
 
 def table(t: Table) -> str:

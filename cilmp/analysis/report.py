@@ -8,19 +8,20 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from cilmp.analysis import charts, log, page
+from cilmp.analysis import charts, log, page, panels
 from cilmp.analysis.mistakes import thumbnail, worst
-from cilmp.errors import exit_on_user_error
+from cilmp.errors import UserError, exit_on_user_error
 from cilmp.files import write_text
 from cilmp.results import metrics
+from cilmp.results.compare import compare
 from cilmp.results.predictions import Predictions
 from cilmp.results.protocols import at_home, base2new, tables_of
-from cilmp.results.runs import collect, in_order, pivot, where
-from cilmp.results.significance import compare
+from cilmp.results.runs import collect, data_root, in_order, pivot, where
 
 Group = tuple[str, dict[str, list[dict]]]  # title, {trainer: its runs, one a seed}
 
@@ -45,15 +46,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     for line in damaged:
         print(f"note: {line}", file=sys.stderr)
     runs = where(runs, args.where)
+    seen = images(runs, args.root, args.mistakes)
+    for line in seen.damaged:
+        print(f"note: {line}", file=sys.stderr)
     sections = [
-        ("Tables", tables(runs, args.metric, damaged)),
+        ("Tables", tables(runs, args.metric, damaged + seen.damaged)),
         ("Few-shot curves", few_shot(runs, args.metric)),
         ("Base and new classes", base_new(runs, args.metric)),
         ("Significance", significance(runs, args.compare, args.metric)),
-        ("Confusion", confusion(runs)),
-        ("Reliability", reliability(runs)),
+        ("Confusion", seen.confusion),
+        ("Reliability", seen.reliability),
         ("Learning curves", learning(runs)),
-        ("Most confident mistakes", mistakes(runs, args.root, args.mistakes)),
+        ("Most confident mistakes", seen.mistakes),
         ("Settings", settings(runs)),
     ]
     newest = max(str(run.get("finished", "")) for run in runs)
@@ -73,17 +77,20 @@ def tables(runs: list[dict], metric: str, damaged: list[str]) -> str:
 
 def groups(runs: list[dict]) -> Iterator[Group]:
     """Runs that differ in trainer and seed alone; of several shot counts the largest."""
-    for data in in_order(runs, "dataset"):
-        for source in in_order(runs, "source"):
-            for classes in in_order(runs, "classes"):
-                here = [r for r in runs if (r["dataset"], r["source"], r["classes"]) == (data, source, classes)]
-                if not here:
-                    continue
-                shots = in_order(here, "shots")[-1]
-                here = [run for run in here if run["shots"] == shots]
-                named = {n: [r for r in here if r["name"] == n] for n in in_order(here, "trainer")}
-                title = f"{data}, {classes} classes, {'all images' if shots == -1 else f'{shots} shots'}"
-                yield title + (f", trained on {source}" if source else ""), named
+    places = ("dataset", "source", "classes", "split")
+    found: dict[tuple, list[dict]] = {}
+    for run in runs:
+        found.setdefault(tuple(run.get(name) for name in places), []).append(run)
+    rank = [{item: i for i, item in enumerate(in_order(runs, name))} for name in places]
+    splits = len(rank[3])
+    for key in sorted(found, key=lambda key: [order[item] for order, item in zip(rank, key, strict=True)]):
+        data, source, classes, split = key
+        shots = in_order(found[key], "shots")[-1]
+        here = [run for run in found[key] if run["shots"] == shots]
+        named = {n: [r for r in here if r["name"] == n] for n in in_order(here, "trainer")}
+        title = f"{data}, {classes} classes, {'all images' if shots == -1 else f'{shots} shots'}"
+        title += f", trained on {source}" if source else ""
+        yield title + (f", split {split}" if splits > 1 else ""), named
 
 
 def few_shot(runs: list[dict], metric: str) -> str:
@@ -116,41 +123,79 @@ def significance(runs: list[dict], favourite: str | None, metric: str) -> str:
     return "".join(map(page.table, compare(runs, favourite, metric))) if favourite else ""
 
 
-def predicted(named: dict[str, list[dict]]) -> dict[str, list[Predictions]]:
-    """{trainer: predictions of its seeds}, where they were saved."""
-    found = {name: [p for run in runs if (p := Predictions.read(run["path"]))] for name, runs in named.items()}
-    return {name: seeds for name, seeds in found.items() if seeds}
+@dataclass
+class Images:
+    """What predictions tell, as HTML, and a line for each file of them that is left out."""
+
+    confusion: str = ""
+    reliability: str = ""
+    mistakes: str = ""
+    damaged: list[str] = field(default_factory=list)
 
 
-def confusion(runs: list[dict]) -> str:
-    parts = []
+def images(runs: list[dict], root: str, count: int) -> Images:
+    """Group by group, so that each file is read once and few are held."""
+    seen = Images()
     for title, named in groups(runs):
-        if found := predicted(named):
-            names = next(iter(found.values()))[0].classnames
-            counts = {
-                name: sum(metrics.confusion(p.predicted, p.labels, len(names)) for p in seeds)
-                for name, seeds in found.items()
-            }
-            pictures = {
-                f"Confusion matrix of {name}, {title}": charts.svg(charts.confusion_matrix(name, matrix, names))
-                for name, matrix in counts.items()
-            }
-            parts.append(page.figure(title, pictures, "Percent of each true class, summed over seeds."))
-    return "".join(parts)
+        if found := predicted(named, seen.damaged):
+            seen.confusion += confusion(title, found)
+            seen.reliability += reliability(title, found)
+            seen.mistakes += mistakes(title, found, root, count)
+    if seen.mistakes:
+        seen.mistakes = f'<p class="quiet">Probabilities are means over seeds.</p>{seen.mistakes}'
+    return seen
 
 
-def reliability(runs: list[dict]) -> str:
+def predicted(named: dict[str, list[dict]], damaged: list[str]) -> dict[str, list[Predictions]]:
+    """{trainer: predictions of its seeds}, where they were saved; a line for each that is left out."""
+    found: dict[str, list[Predictions]] = {}
+    for name, runs in named.items():
+        for run in runs:
+            try:
+                told = Predictions.read(run["path"], data_root(run))
+            except UserError as error:
+                damaged.append(str(error))
+                continue
+            if told is None:
+                continue
+            same = told.like(found[name][0]) if name in found else told
+            if same is None:
+                damaged.append(f"{run['path']} was tested on other classes than its other seeds: left out of pictures.")
+            else:
+                found.setdefault(name, []).append(same)
+    return found
+
+
+def confusion(title: str, found: dict[str, list[Predictions]]) -> str:
+    pictures = {}
+    for name, seeds in found.items():
+        names = seeds[0].classnames
+        counts = np.sum([metrics.confusion(p.predicted, p.labels, len(names)) for p in seeds], axis=0)
+        pictures[f"Confusion matrix of {name}, {title}"] = panels.confusion_matrix(name, counts, names)
+    return page.figure(title, pictures, "Percent of each true class, summed over seeds.")
+
+
+def reliability(title: str, found: dict[str, list[Predictions]]) -> str:
+    pictures = {}
+    for name, seeds in found.items():
+        both = np.concatenate([p.probabilities for p in seeds]), np.concatenate([p.labels for p in seeds])
+        error = metrics.expected_calibration_error(*both)
+        drawn = panels.reliability(name, metrics.calibration(*both), error)
+        pictures[f"Reliability diagram of {name}, {title}"] = drawn
+    caption = "Accuracy in 15 bins of confidence, all seeds together; dots at a bin's mean confidence."
+    return page.figure(title, pictures, caption)
+
+
+def mistakes(title: str, found: dict[str, list[Predictions]], root: str, count: int) -> str:
     parts = []
-    for title, named in groups(runs):
-        if found := predicted(named):
-            pictures = {}
-            for name, seeds in found.items():
-                both = np.concatenate([p.probabilities for p in seeds]), np.concatenate([p.labels for p in seeds])
-                error = metrics.expected_calibration_error(*both)
-                drawn = charts.svg(charts.reliability(name, metrics.calibration(*both), error))
-                pictures[f"Reliability diagram of {name}, {title}"] = drawn
-            caption = "Accuracy in 15 bins of confidence, all seeds together; dots at a bin's mean confidence."
-            parts.append(page.figure(title, pictures, caption))
+    for name, seeds in found.items():
+        items = []
+        for m in worst(seeds, count):
+            truth = f"truth: {m.truth} ({100 * m.truth_had:.0f} %)"
+            predicted = f"predicted: {m.prediction} ({100 * m.confidence:.0f} %)"
+            items.append((thumbnail(m.path, root), m.path, (truth, predicted)))
+        if items:
+            parts.append(f"<h3>{page.escape(f'{name}: {title}')}</h3>{page.gallery(items)}")
     return "".join(parts)
 
 
@@ -164,27 +209,6 @@ def learning(runs: list[dict]) -> str:
             caption = "Mean over seeds, band from lowest to highest. Losses of different trainers differ in kind."
             parts.append(page.figure(title, {f"Training loss by epoch, {title}": address}, caption))
     return "".join(parts)
-
-
-def mistakes(runs: list[dict], root: str, count: int) -> str:
-    parts = []
-    for title, named in groups(runs):
-        for name, seeds in predicted(named).items():
-            found = worst(seeds, count)
-            items = []
-            for m in found:
-                truth = f"truth: {m.truth} ({100 * m.truth_had:.0f} %)"
-                items.append(
-                    (
-                        thumbnail(m.path, root),
-                        m.path,
-                        (truth, f"predicted: {m.prediction} ({100 * m.confidence:.0f} %)"),
-                    )
-                )
-            if items:
-                parts.append(f"<h3>{page.escape(f'{name}: {title}')}</h3>{page.gallery(items)}")
-    said = '<p class="quiet">Probabilities are means over seeds.</p>'
-    return said + "".join(parts) if parts else ""
 
 
 def settings(runs: list[dict]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,8 @@ from cilmp.errors import UserError, exit_on_user_error
 from cilmp.files import writing
 from cilmp.images import read_image
 from cilmp.restore import restore
+from cilmp.results import sheets
+from cilmp.results.tables import printable
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -56,6 +57,7 @@ def draw(image: str, panels: Sequence[tuple[str, np.ndarray, np.ndarray, Sequenc
         shown.imshow(picture)
         shown.set_axis_off()
         shown.set_title(title)
+        names = [printable(name) for name in names]
         best = int(to_image.argmax())
         drawn = bars.barh(range(len(names)), to_image, color="#56b4e9", edgecolor="black")
         drawn[best].set_hatch("//")
@@ -90,7 +92,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     files = charts.save(draw(image, panels), args.out)
     table = args.out.with_suffix(".csv")
     with writing(table, mend="check --out") as file:
-        csv.writer(file).writerows([["run", "trainer", "class", "image", "each prompt, in this order"], *lines])
+        write = sheets.writer(file)
+        for line in (["run", "trainer", "class", "image", "each prompt, in this order"], *lines):
+            write(line)
     print(*files, table, sep="\n")
 
 

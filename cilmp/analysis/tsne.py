@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from cilmp.analysis.features import image_features, tested
 from cilmp.errors import UserError, exit_on_user_error
 from cilmp.files import writing
 from cilmp.restore import restore
-from cilmp.results import records
+from cilmp.results import records, sheets
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -56,7 +55,7 @@ def draw(panels: Sequence[tuple[str, np.ndarray, np.ndarray, Sequence[str]]]):
         for label, name in enumerate(classnames):
             look = charts.style(names.setdefault(name, len(names)))
             here = points[labels == label]
-            ax.plot(*here.T, look["marker"], color=look["color"], ms=3.5, mew=0, alpha=0.8, label=name)
+            ax.plot(*here.T, look["marker"], color=look["color"], ms=3.5, mew=0, alpha=0.8, label=charts.entry(name))
         ax.set_title(title, fontsize=10)
         ax.set(xticks=[], yticks=[])
     handles = {h.get_label(): h for ax in axes.flat for h in ax.get_lines()}
@@ -83,7 +82,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     files = charts.save(draw(panels), args.out)
     table = args.out.with_suffix(".csv")
     with writing(table, mend="check --out") as file:
-        csv.writer(file).writerows([["run", "trainer", "path", "class", "x", "y"], *lines])
+        write = sheets.writer(file)
+        for line in (["run", "trainer", "path", "class", "x", "y"], *lines):
+            write(line)
     print(*files, table, sep="\n")
 
 

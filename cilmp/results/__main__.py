@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     runs = where(runs, args.where)
     tables: Sequence[Table]
     if args.compare:
-        from cilmp.results.significance import compare
+        from cilmp.results.compare import compare
 
         tables = compare(runs, args.compare, args.metric)
     elif args.rows or args.columns:
@@ -51,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         tables = TABLES[args.table](runs, args.metric)
     if not tables:
         raise UserError(f"The runs under {args.folder} make no table '{args.table}'; see --rows and --columns.")
+    for note in (note for table in tables for note in table.notes if args.format == "csv"):
+        print(f"note: {note}", file=sys.stderr)  # a CSV has no place for it
     print("\n".join(table.render(args.format) for table in tables), end="")
 
 

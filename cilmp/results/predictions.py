@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ class Predictions:
     labels: np.ndarray
     paths: list[str]
     classnames: list[str]
+    root: str = ""  # the data folder that the run was given
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -33,6 +35,27 @@ class Predictions:
     def predicted(self) -> np.ndarray:
         """(N,) the class of the largest logit."""
         return self.logits.argmax(1)
+
+    @property
+    def places(self) -> list[str]:
+        """(N,) what names an image wherever the data lie: its path below the data folder, where it is below it.
+
+        The second time that an image is listed its name gets a number.
+        """
+        root = str(Path(self.root).expanduser()).replace("\\", "/").rstrip("/") if self.root else ""
+        below = [path.replace("\\", "/").removeprefix(f"{root}/" if root else "") for path in self.paths]
+        if len(set(below)) == len(below):
+            return below
+        seen: Counter[str] = Counter()
+        for i, path in enumerate(below):
+            seen[path] += 1
+            below[i] = path if seen[path] == 1 else f"{path} ({seen[path]})"
+        return below
+
+    @property
+    def truths(self) -> list[str]:
+        """(N,) the name of each image's class."""
+        return [self.classnames[label] for label in self.labels]
 
     def write(self, folder: Path) -> None:
         with replacing(folder / NAME, mend="check --output-dir") as partial, partial.open("wb") as file:
@@ -45,34 +68,65 @@ class Predictions:
             )
 
     @classmethod
-    def read(cls, folder: Path) -> Predictions | None:
-        """None where a run has saved none."""
+    def read(cls, folder: Path, root: str = "") -> Predictions | None:
+        """None where a run has saved none; UserError where they are damaged or do not fit one another."""
         path = folder / NAME
-        if not path.is_file():
+        if not path.exists():
             return None
         try:
+            if not path.is_file():  # a pipe would be waited for
+                raise ValueError("it is no file")
             with np.load(path, allow_pickle=False) as file:
-                labels = file["label"].astype(np.int64)
-                return cls(file["logits"], labels, file["path"].tolist(), file["classnames"].tolist())
+                found = {name: file[name] for name in ("logits", "label", "path", "classnames")}
+            check(**found)
         except Exception as error:  # a damaged archive fails in many ways
-            raise UserError(f"{path} is damaged ({error}): delete the run's folder and run it again.") from None
+            why = f"it has no array {error.args[0]}" if isinstance(error, KeyError) else str(error)
+            raise UserError(f"{path} is damaged ({why}): delete the run's folder and run it again.") from None
+        labels = found["label"].astype(np.int64)
+        return cls(found["logits"], labels, found["path"].tolist(), found["classnames"].tolist(), root)
+
+    def like(self, other: Predictions) -> Predictions | None:
+        """The same with the classes in the order of another run's; None where they are other classes."""
+        if sorted(self.classnames) != sorted(other.classnames):
+            return None
+        column = {name: i for i, name in enumerate(self.classnames)}
+        order = np.array([column[name] for name in other.classnames])
+        labels = np.argsort(order)[self.labels]
+        return Predictions(self.logits[:, order], labels, self.paths, other.classnames, self.root)
+
+
+def check(logits: np.ndarray, label: np.ndarray, path: np.ndarray, classnames: np.ndarray) -> None:
+    """ValueError where a file holds other arrays than `write` writes."""
+    for name, array, kinds, axes in (
+        ("logits", logits, "f", 2),
+        ("label", label, "iu", 1),
+        ("path", path, "U", 1),
+        ("classnames", classnames, "U", 1),
+    ):
+        if array.dtype.kind not in kinds or array.ndim != axes:
+            raise ValueError(f"{name} is {array.dtype} of shape {array.shape}")
+    images, classes = logits.shape
+    if not images or not classes:
+        raise ValueError(f"{images} images of {classes} classes")
+    if not len(label) == len(path) == images:
+        raise ValueError(f"{images} rows of logits, {len(label)} labels, {len(path)} paths")
+    if len(classnames) != classes:
+        raise ValueError(f"{classes} columns of logits, {len(classnames)} class names")
+    if len(set(classnames.tolist())) < classes:
+        raise ValueError("two classes have one name")
+    if label.min() < 0 or label.max() >= classes:
+        raise ValueError(f"labels from {label.min()} to {label.max()} of {classes} classes")
+    if not np.isfinite(logits).all():
+        raise ValueError("logits that are no finite numbers")
 
 
 def mean(runs: Sequence[Predictions]) -> tuple[np.ndarray, Predictions]:
-    """Probabilities (N, C) averaged over seeds, of the images they share; the first run's predictions of those."""
-    others = [set(run.paths) for run in runs[1:]]
-    shared = [path for path in runs[0].paths if all(path in other for other in others)]
-    rows = [[{p: i for i, p in enumerate(run.paths)}[path] for path in shared] for run in runs]
-    average = np.mean([run.probabilities[row] for run, row in zip(runs, rows, strict=True)], axis=0)
-    first = runs[0]
-    return average, Predictions(first.logits[rows[0]], first.labels[rows[0]], shared, first.classnames)
-
-
-def both_correct(ours: Path, theirs: Path) -> tuple[dict[str, bool], dict[str, bool]] | None:
-    """{image: right?} of two runs' folders, over the images both were tested on; None where there are none."""
-    runs = [Predictions.read(folder) for folder in (ours, theirs)]
-    told = [dict(zip(r.paths, (r.predicted == r.labels).tolist(), strict=True)) for r in runs if r]
-    if len(told) < 2:
-        return None
-    shared = [path for path in told[0] if path in told[1]]
-    return ({p: told[0][p] for p in shared}, {p: told[1][p] for p in shared}) if shared else None
+    """Probabilities (N, C) averaged over seeds, of the images that all were tested on and call by one class; the first
+    run's predictions of those.  The runs are `like` one another."""
+    rows = [{key: i for i, key in enumerate(zip(run.places, run.labels.tolist(), strict=True))} for run in runs]
+    shared = [key for key in rows[0] if all(key in other for other in rows[1:])]
+    picked = [np.array([row[key] for key in shared], np.int64) for row in rows]
+    average = np.mean([run.probabilities[row] for run, row in zip(runs, picked, strict=True)], axis=0)
+    first, row = runs[0], picked[0]
+    paths = [first.paths[i] for i in row]
+    return average, Predictions(first.logits[row], first.labels[row], paths, first.classnames, first.root)

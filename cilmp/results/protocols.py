@@ -15,7 +15,7 @@ def harmonic(base: float, new: float) -> float:
 class Harmonic(Cell):
     """H of the two means over seeds, as the field computes it; the deviation is that of each seed's own H."""
 
-    def __init__(self, base: Cell, new: Cell):
+    def __init__(self, base: Cell, new: Cell) -> None:
         both = base.values.keys() & new.values.keys()
         super().__init__({s: harmonic(base.values[s], new.values[s]) for s in both}, base.seeds | new.seeds)
         if self.values:

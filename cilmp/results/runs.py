@@ -87,8 +87,16 @@ def value(run: dict, metric: str) -> float:
             found = found.get(key) if isinstance(found, dict) else None
         if found is None and metric not in run["metrics"] and metric not in FOUR_METRICS:
             raise UserError(f"The record in {run['path']} has no '{metric}'.{nearest(metric, run['metrics'])}")
-    found = found.get("total") if isinstance(found, dict) else found
+    if isinstance(found, dict):
+        found = found.get("total", None if metric == "seconds" else found)
+    if not isinstance(found, (int, float, type(None))):
+        raise UserError(f"'{metric}' is no number in the record in {run['path']}.{nearest(metric, run['metrics'])}")
     return math.nan if found is None else float(found)
+
+
+def data_root(run: dict) -> str:
+    """The data folder that a run was given; '' where it was given none."""
+    return str(run.get("options", {}).get("DATASET.ROOT", ""))
 
 
 def field(run: dict, name: str) -> object:
@@ -135,18 +143,20 @@ def spell(name: str, item: object) -> str:
 
 def pivot(runs: list[dict], labels: Sequence[str], columns: str, metric: str, title: str = "") -> Table:
     """Any fields down, any field across; "metric" across gives the four of the paper."""
+    for name in (*labels, *([] if columns == "metric" else [columns])):
+        check_axis(runs, name)
     places = [{item: i for i, item in enumerate(in_order(runs, name))} for name in labels]
     groups: dict[tuple, list[dict]] = {}
     for run in runs:
         groups.setdefault(tuple(field(run, name) for name in labels), []).append(run)
     lines = sorted(groups, key=lambda line: [place[item] for place, item in zip(places, line, strict=True)])
     across = list(FOUR_METRICS) if columns == "metric" else in_order(runs, columns)
-    body = []
+    body, seeds = [], seeds_of(runs)
     for line in lines:
         cells = []
         for c in across:
             chosen = groups[line] if columns == "metric" else [r for r in groups[line] if field(r, columns) == c]
-            cells.append(cell(chosen, c if columns == "metric" else metric, seeds_of(runs)))
+            cells.append(cell(chosen, c if columns == "metric" else metric, seeds))
         body.append((tuple(spell(name, x) for name, x in zip(labels, line, strict=True)), cells))
     what = f"{', '.join(labels)} by {columns}"
     return Table(
@@ -158,6 +168,13 @@ def pivot(runs: list[dict], labels: Sequence[str], columns: str, metric: str, ti
         along="row" if columns == "trainer" else "column",
         block=lambda line: tuple(x for name, x in zip(labels, line, strict=True) if name != "trainer"),
     )
+
+
+def check_axis(runs: list[dict], name: str) -> None:
+    """UserError for a field that no record has, or that holds more than a word or a number."""
+    known = {key for run in runs for key, value in run.items() if isinstance(value, (str, int, float))}
+    if name not in known:
+        raise UserError(f"--rows and --columns: records have no '{name}' to sort by.{nearest(name, known)}")
 
 
 def where(runs: list[dict], conditions: Sequence[str]) -> list[dict]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+from cilmp.results import sheets
 
 FORMATS = {"text": "simple", "md": "pipe", "latex": "latex_raw", "csv": ""}
 
@@ -22,7 +24,7 @@ class Cell:
     mean: float = field(init=False)
     std: float = field(init=False)  # ddof = 1: of the population of seeds; NaN for a single seed
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         numbers = [self.values[seed] for seed in sorted(self.values)]
         self.mean = statistics.fmean(numbers) if numbers else math.nan
         self.std = statistics.stdev(numbers) if len(numbers) > 1 else math.nan
@@ -48,7 +50,7 @@ class Table:
     title: str
     labels: Sequence[str]
     columns: Sequence[str]
-    rows: list[tuple[tuple[str, ...], list[Cell]]]
+    rows: Sequence[tuple[tuple[str, ...], Sequence[Any]]]
     lower: bool = False  # is less better?
     along: str = "column"
     block: Callable[[tuple[str, ...]], object] = lambda labels: None
@@ -59,14 +61,14 @@ class Table:
         groups: dict[object, dict[tuple[int, int], float]] = {}
         for i, (labels, cells) in enumerate(self.rows):
             for j, cell in enumerate(cells):
-                group = i if self.along == "row" else (j, self.block(labels))
+                group: object = i if self.along == "row" else (j, self.block(labels))
                 if cell.complete and not math.isnan(cell.mean):
                     groups.setdefault(group, {})[i, j] = cell.mean
-        ranks = {}
-        for group in groups.values():
-            order = sorted(set(group.values()), reverse=not self.lower)
-            if len(group) > 1:
-                ranks.update((place, order.index(value)) for place, value in group.items() if value in order[:2])
+        ranks: dict[tuple[int, int], int] = {}
+        for means in groups.values():
+            order = sorted(set(means.values()), reverse=not self.lower)
+            if len(means) > 1:
+                ranks.update((place, order.index(value)) for place, value in means.items() if value in order[:2])
         return ranks
 
     def render(self, format: str = "text") -> str:
@@ -74,9 +76,10 @@ class Table:
             return self.csv()
         from tabulate import tabulate
 
-        mark, escape = MARKS[format], latex if format == "latex" else str
+        mark, escape = MARKS[format], ESCAPES[format]
         ranks = self.ranks()
-        body, seen = [], ()
+        body: list[list[str]] = []
+        seen: tuple[str, ...] = ()
         for i, (labels, cells) in enumerate(self.rows):
             # a label that repeats the row above is left out, where that reads as one block
             shown = [escape(a) if k == len(labels) - 1 or labels[: k + 1] != seen[: k + 1] else ""
@@ -87,12 +90,12 @@ class Table:
         head = [escape(name) for name in (*self.labels, *self.columns)]
         align = ["left"] * len(self.labels) + ["right"] * len(self.columns)
         drawn = tabulate(body, head, tablefmt=FORMATS[format], colalign=align, disable_numparse=True)
-        title = {"text": "{}", "md": "**{}**\n", "latex": "% {}"}[format].format(self.title)
-        notes = [f"% {n}" if format == "latex" else n for n in (*self.notes, *self.legend(format))]
+        title = {"text": "{}", "md": "**{}**\n", "latex": "% {}"}[format].format(printable(self.title))
+        notes = [f"% {n}" if format == "latex" else n for n in map(printable, (*self.notes, *self.legend(format)))]
         space = "\n\n" if format == "md" else "\n"
         return "\n".join([title, drawn]) + space + space.join(notes) + "\n"
 
-    def shown(self, cell: Cell, plus_minus: str) -> str:
+    def shown(self, cell: Any, plus_minus: str) -> str:
         return cell.text(plus_minus)
 
     def legend(self, format: str) -> list[str]:
@@ -102,7 +105,7 @@ class Table:
     def csv(self) -> str:
         """One line a cell, at full precision."""
         out = io.StringIO()
-        write = csv.writer(out, lineterminator="\n").writerow
+        write = sheets.writer(out)
         write(["table", *self.labels, "column", "mean", "std", "n", "seeds"])
         for labels, cells in self.rows:
             for name, cell in zip(self.columns, cells, strict=True):
@@ -117,30 +120,43 @@ class Listing(Table):
     def ranks(self) -> dict:
         return {}
 
-    def shown(self, value, plus_minus: str) -> str:
-        if isinstance(value, float):
-            return "-" if math.isnan(value) else f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}"
-        return str(value)
+    def shown(self, cell: Any, plus_minus: str) -> str:
+        if isinstance(cell, float):
+            return "-" if math.isnan(cell) else f"{cell:.3g}" if abs(cell) < 1 else f"{cell:.2f}"
+        return str(cell)
 
     def legend(self, format: str) -> list[str]:
         return []
 
     def csv(self) -> str:
         out = io.StringIO()
-        write = csv.writer(out, lineterminator="\n").writerow
+        write = sheets.writer(out)
         write(["table", *self.labels, *self.columns])
         for labels, values in self.rows:
             write([self.title, *labels, *values])
         return out.getvalue()
 
 
+def printable(text: str) -> str:
+    """On one line, and without what a terminal obeys."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
 def latex(text: str) -> str:
-    for char in "&%$#_{}":
-        text = text.replace(char, f"\\{char}")
-    return text
+    """A name as it is written: no command of its own, no formula."""
+    return printable(text).translate(LATEX)
 
 
-MARKS = {
+def markdown(text: str) -> str:
+    return printable(text).replace("|", r"\|").replace("<", "&lt;")
+
+
+LATEX = str.maketrans(
+    {char: f"\\{char}" for char in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
+ESCAPES = {"text": printable, "md": markdown, "latex": latex}
+MARKS: dict[str, tuple[Callable[[str], str], ...]] = {
     "text": (lambda t: f"{t} *", lambda t: f"{t} '", lambda t: f"{t}  "),
     "md": (lambda t: f"**{t}**", lambda t: f"<u>{t}</u>", str),
     "latex": (lambda t: rf"\textbf{{{t}}}", lambda t: rf"\underline{{{t}}}", str),

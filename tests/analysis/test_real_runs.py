@@ -16,7 +16,7 @@ import pytest
 from cilmp import predict
 from cilmp.analysis import report, similarity, tsne
 from cilmp.errors import exit_on_user_error
-from cilmp.results import metrics, runs
+from cilmp.results import metrics, records, runs
 from cilmp.results.predictions import Predictions
 from cilmp.sweep import __main__ as sweep
 
@@ -69,6 +69,13 @@ def test_the_record_s_metrics_are_those_of_its_predictions(output):
             assert run["metrics"][name] == pytest.approx(expected, abs=1e-4), name
 
 
+def test_a_record_has_the_fields_of_the_schema(output):
+    for trainer in TRAINERS:
+        record = records.read(folder(output, trainer))
+        nested = {f"method.{key}" for key in record["method"]}
+        assert set(record) | nested == set(records.FIELDS)
+
+
 @pytest.mark.parametrize("trainer", ["CoOp", "CILMP"])
 def test_predict_gives_the_test_s_probabilities_without_the_data_set(output, tmp_path, trainer):
     saved = Predictions.read(folder(output, trainer))
@@ -84,6 +91,14 @@ def test_predict_gives_the_test_s_probabilities_without_the_data_set(output, tmp
     ours = np.array([[float(x) for x in row[2:]] for row in rows[1:]])
     np.testing.assert_allclose(ours, saved.probabilities[::40], atol=2e-5)
     assert [row[1] for row in rows[1:]] == [saved.classnames[i] for i in saved.probabilities[::40].argmax(1)]
+
+
+def test_predict_writes_no_formula(tmp_path):
+    rows = [("=1.png", [0.75, 0.25]), ("b.png", [0.0, 1.0])]
+    predict.write(rows, ["@ill", "well"], str(tmp_path / "p.csv"))
+    assert (tmp_path / "p.csv").read_text() == ("path,prediction,'@ill,well\n'=1.png,'@ill,0.75,0.25\nb.png,well,0,1\n")
+    predict.write(rows, ["@ill", "well"], str(tmp_path / "p.json"))
+    assert json.loads((tmp_path / "p.json").read_text())[0]["prediction"] == "@ill"
 
 
 def test_predict_slips(output, tmp_path):

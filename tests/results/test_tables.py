@@ -12,6 +12,7 @@ from scipy import stats
 from cilmp.errors import UserError
 from cilmp.results import __main__ as program
 from cilmp.results import protocols, records, runs, significance
+from cilmp.results.compare import compare
 
 
 def accuracies(trainer, data, classes, shots=16):
@@ -75,7 +76,7 @@ def test_one_trainer_with_several_options_is_several_rows():
 
 def test_paired_tests_equal_scipy():
     found = runs.where(runs.collect(RUNS)[0], ["classes=base"])
-    over, per_image = significance.compare(found, "CILMP", "accuracy")
+    over, per_image = compare(found, "CILMP", "accuracy")
     ours = np.r_[accuracies("CILMP", "BUSI", "base"), accuracies("CILMP", "KVASIR", "base")]
     raw = {}
     for rival in ("CoOp", "ZeroshotCLIP"):
@@ -106,7 +107,8 @@ def test_bootstrap_interval_covers_at_its_rate():
     rng = np.random.default_rng(0)
     held = 0
     for i in range(60):
-        low, high, _ = significance.bootstrap(rng.choice([-1.0, 0.0, 1.0], 80, p=[0.1, 0.7, 0.2]), seed=i)
+        sample = rng.choice([-1.0, 0.0, 1.0], (1, 80), p=[0.1, 0.7, 0.2])
+        [[low, high, _]] = significance.bootstrap(sample, seed=i)
         held += low <= 0.1 <= high
     assert 51 <= held < 60
 

@@ -1,0 +1,110 @@
+"""The report of runs as people have them: damaged ones among them, odd names, very many classes."""
+
+import base64
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+
+from cilmp.analysis import charts, panels, report
+from cilmp.results import metrics, records
+from cilmp.results.predictions import NAME, Predictions
+from cilmp.results.tables import Cell
+
+ODD = [r"$\grade$ 3", "$$", "a & b <i>", "50 %", r"x_1^2 \$", "a\x00b", "\ud800y9", "_hidden"]
+
+
+def run(folder, trainer="CoOp", seed=1, shots=16, names=("a", "b"), classes="all", **fields):
+    labels = np.arange(2 * len(names)) % len(names)
+    logits = np.random.default_rng(seed).normal(size=(len(labels), len(names)))
+    record = dict(version=records.VERSION, trainer=trainer, dataset="X", classes=classes, shots=shots, seed=seed)
+    place = folder / f"{len(trainer)}{ord(trainer[0])}{classes}{shots}" / f"seed{seed}"
+    place.mkdir(parents=True)
+    Predictions(logits, labels, [f"{i}.png" for i in range(len(labels))], list(names)).write(place)
+    loss = "".join(f"epoch [{e}/9] batch [1/1] loss {1 / e:.3f} ({1 / e:.3f})\n" for e in range(1, 9))
+    (place / "log.txt").write_text(loss)
+    recall = dict.fromkeys(names, 50.0)
+    records.write(
+        place / records.NAME, record | dict(metrics=metrics.scores(logits, labels), per_class=recall) | fields
+    )
+    return place
+
+
+def written(tmp_path, *words):
+    out = tmp_path / "report.html"
+    report.main([str(tmp_path / "out"), "--out", str(out), *words])
+    return out.read_text(encoding="utf-8")
+
+
+def pictures(text):
+    """{what it shows: the words in it} of every SVG; each is whole XML."""
+    found = re.findall(r'<img src="data:image/svg\+xml;base64,([^"]*)" alt="([^"]*)"', text)
+    drawn = {alt: ET.fromstring(base64.b64decode(content)) for content, alt in found}
+    return {alt: [t for t in map(str.strip, svg.itertext()) if t] for alt, svg in drawn.items()}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_name_is_drawn_as_it_is_written(tmp_path, name):
+    for shots in (1, 16):
+        run(tmp_path / "out", name, shots=shots, names=(name, "b"))
+    for classes in ("base", "new"):
+        run(tmp_path / "out", name, classes=classes, names=(name, "b"))
+    drawn = pictures(written(tmp_path))
+    shown = "".join(c if c.isprintable() else " " for c in name).strip()
+    for kind in ("Confusion matrix", "Reliability", "Training loss", "training images a class", "harmonic mean"):
+        found = [words for alt, words in drawn.items() if kind in alt]
+        assert found and all(any(shown in word for word in words) for words in found), kind
+    twice = [words for alt, words in drawn.items() if "Confusion" in alt][0]
+    assert sum(shown in word for word in twice) == 3  # title, truth, prediction
+
+
+def test_a_damaged_file_is_told_and_the_others_are_drawn(tmp_path, capsys):
+    bad, _ = run(tmp_path / "out"), run(tmp_path / "out", "MaPLe")
+    (bad / NAME).write_bytes((bad / NAME).read_bytes()[:500])
+    text = written(tmp_path)
+    assert capsys.readouterr().err.count(f"{bad / NAME} is damaged") == 1
+    assert f"Not read: {bad / NAME} is damaged" in text
+    assert [alt for alt in pictures(text) if "Confusion" in alt] == [
+        "Confusion matrix of MaPLe, X, all classes, 16 shots"
+    ]
+
+
+def test_seeds_that_number_or_name_classes_otherwise_are_never_summed(tmp_path, capsys):
+    run(tmp_path / "out", seed=1, names=("a", "b"))
+    turned = run(tmp_path / "out", seed=2, names=("b", "a"))
+    other = run(tmp_path / "out", seed=3, names=("a", "c"))
+    words = next(words for alt, words in pictures(written(tmp_path)).items() if "Confusion" in alt)
+    assert f"{other} was tested on other classes" in capsys.readouterr().err
+    first, second = (Predictions.read(turned.parent / f"seed{i}") for i in (1, 2))
+    counts = metrics.confusion(first.predicted, first.labels, 2)
+    counts = counts + metrics.confusion(1 - second.predicted, 1 - second.labels, 2)
+    share = [f"{x:.0f}" for x in (100 * counts / counts.sum(1, keepdims=True)).ravel()]
+    assert [word for word in words if word.isdigit()] == share
+
+
+def test_runs_of_two_splits_are_two_pictures(tmp_path):
+    run(tmp_path / "out", seed=1, split="test")
+    run(tmp_path / "out", seed=2, split="val")
+    titles = [alt for alt in pictures(written(tmp_path)) if "Confusion" in alt]
+    assert [title.split("split ")[1] for title in titles] == ["test", "val"]
+
+
+@pytest.mark.parametrize("classes, words", [(2, 11), (12, 171), (64, 131), (65, 3), (1000, 3)])
+def test_a_matrix_of_many_classes_has_a_fixed_size(classes, words):
+    address = panels.confusion_matrix("CoOp", np.eye(classes, dtype=int), [f"class {i}" for i in range(classes)])
+    svg = ET.fromstring(base64.b64decode(address.split(",")[1]))
+    assert float(svg.get("width")) < 900 and float(svg.get("height")) < 900 and len(address) < 200_000
+    assert len([t for t in svg.itertext() if t.strip()]) - 1 == words  # less the style
+    if classes > panels.NAMES:
+        assert f"truth ({classes} classes in label order)" in list(svg.itertext())
+
+
+def test_a_loss_s_axis_holds_numbers_not_formulas():
+    curve = np.arange(1, 30), 3.0 / np.arange(1, 30)
+    svg = base64.b64decode(charts.svg(charts.learning_curves({"CoOp": [curve]})).split(",")[1]).decode()
+    assert ">0.1<" in svg and "mathdefault" not in svg
+
+
+def test_bars_of_no_number_are_drawn():
+    assert charts.svg(charts.base_new_bars({"CoOp": [Cell({}), Cell({1: 1.0}), Cell({})]}, "accuracy"))
