@@ -89,6 +89,7 @@ FIELDS = {
     "per_class": Field("object of numbers or null", "%"),
     "metrics": Field("object of numbers or null", "%", required=True),
     "options": Field("object"),
+    "made_from": Field("object of strings"),
     "seconds": Field("object of numbers or null", "s"),
     "peak_memory_mb": Field("number or null", "MB"),
     "trainable_parameters": Field("integer"),
