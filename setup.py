@@ -16,6 +16,6 @@ for name, folder in mapped.items():
 setup(
     packages=sorted(packages | {"cilmp.configs"}),
     package_dir=mapped | {"cilmp.configs": "configs"},
-    package_data={"cilmp": ["py.typed", "assets/**/*"], "cilmp.configs": ["**/*.yaml"]},
+    package_data={"cilmp": ["assets/**/*"], "cilmp.configs": ["**/*.yaml"]},
     include_package_data=False,  # what ships is what is listed here, whatever else lies about
 )

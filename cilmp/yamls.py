@@ -21,8 +21,7 @@ def pick(inside: Path, name: str, what: str) -> Path:
     """The yaml of that name.  UserError names those there are."""
     path = inside / f"{name}.yaml"
     if not path.is_file():
-        known = [p.stem for p in inside.glob("*.yaml")]
-        raise UserError(f"No {what} '{name}' in {inside}.{nearest(name, known) if known else ''}")
+        raise UserError(f"No {what} '{name}' in {inside}.{shipped(inside, name)}")
     return path
 
 
@@ -31,8 +30,14 @@ def find(given: str, kind: str, what: str) -> Path:
     path = Path(given)
     if path.is_file():
         return path
-    if path.name == given:
-        return pick(folder() / kind, given.removesuffix(".yaml"), what)
-    if path.parts[0] == "configs" and (shipped := folder().joinpath(*path.parts[1:])).is_file():
-        return shipped
-    raise UserError(f"No config file at {given}: see the folder {path.parent}, or give the name of one in {kind}.")
+    if path.name == given and path.suffix not in (".yaml", ".yml"):
+        return pick(folder() / kind, given, what)
+    if path.parts[0] == "configs" and (here := folder().joinpath(*path.parts[1:])).is_file():
+        return here
+    told = shipped(folder() / kind, path.stem)
+    raise UserError(f"No config file at {given}: check the path, or give the name of one that ships.{told}")
+
+
+def shipped(inside: Path, name: str) -> str:
+    known = [path.stem for path in inside.glob("*.yaml")]
+    return nearest(name, known) if known else ""
