@@ -1,45 +1,21 @@
-"""The house keeps `trainers/` and `datasets/` at the top; an installed package must not be called `datasets`
-(Hugging Face owns that name), so both are mapped into `cilmp`."""
+"""Where the packages lie; everything else stands in pyproject.toml.
 
-from pathlib import Path
+The house keeps `trainers/`, `datasets/` and `configs/` at the top; an installed package must not be called `datasets`
+(Hugging Face owns that name), so all three are mapped into `cilmp`.  The links cilmp/trainers and cilmp/datasets are
+for editors and type checkers, which do not read this mapping.  Nothing else needs them: where Git makes no links
+(Windows without developer mode) they are two small text files, and only editors miss something.
+"""
 
 from setuptools import find_packages, setup
 
 mapped = {"cilmp.trainers": "trainers", "cilmp.datasets": "datasets"}
-packages = find_packages(include=["cilmp", "cilmp.*"])
+packages = set(find_packages(include=["cilmp", "cilmp.*"]))
 for name, folder in mapped.items():
-    packages += [name, *(f"{name}.{sub}" for sub in find_packages(folder))]
+    packages |= {name, *(f"{name}.{sub}" for sub in find_packages(folder))}
 
 setup(
-    name="cilmp",
-    version="0.1.0",
-    description="Prompt tuning of vision-language models for medical images: CILMP and its baselines, for Dassl",
-    long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
-    long_description_content_type="text/markdown",
-    license="MIT",
-    python_requires=">=3.10",
-    packages=sorted(set(packages)),
-    package_dir=mapped,
-    package_data={"cilmp": ["assets/**/*"]},
-    install_requires=[
-        "torch>=2.2",
-        "torchvision",
-        "clip-anytorch",
-        "setuptools<81",  # clip-anytorch imports pkg_resources
-        "transformers",
-        "yacs",
-        "tabulate",
-        "safetensors",
-        "scikit-learn",
-        "matplotlib",
-        "pillow",
-        "tqdm",
-    ],
-    extras_require={
-        "gguf": ["gguf", "accelerate"],
-        "data": ["imagehash", "openpyxl"],  # python -m cilmp.datasets: duplicates, Excel sheets
-        "dicom": ["pydicom>=3"],
-        "ray": ["ray"],  # LAUNCHER=ray
-        "test": ["pytest", "hypothesis", "ruff", "gguf", "accelerate", "imagehash", "openpyxl", "pydicom>=3"],
-    },
+    packages=sorted(packages | {"cilmp.configs"}),
+    package_dir=mapped | {"cilmp.configs": "configs"},
+    package_data={"cilmp": ["assets/**/*"], "cilmp.configs": ["**/*.yaml"]},
+    include_package_data=False,  # what ships is what is listed here, whatever else lies about
 )

@@ -4,7 +4,7 @@
 - transparency: laid on black, which is the background of a scan;
 - more than 8 bits (PNG, TIFF): stretched from the image's own least and greatest value to 0..255, except where all
   values already lie in 0..255;
-- DICOM (extra [dicom]): rescale slope and intercept, then the first stored window, else stretched as above;
+- DICOM (needs pydicom): rescale slope and intercept, then the first stored window, else stretched as above;
   MONOCHROME1 inverted; the first frame of several.
 """
 
@@ -78,7 +78,7 @@ def decode_dicom(file: BinaryIO) -> Image.Image:
         import pydicom
         from pydicom.pixels import apply_modality_lut, apply_voi_lut
     except ImportError:
-        raise UserError("DICOM images need pydicom: pip install 'cilmp[dicom]'.") from None
+        raise UserError("DICOM images need pydicom: pip install pydicom.") from None
     data = pydicom.dcmread(file)
     pixels = data.pixel_array
     if int(data.get("NumberOfFrames", 1) or 1) > 1:

@@ -1,6 +1,6 @@
 """Class probabilities for new images from a finished run, without its data set.
 
-python -m cilmp.predict --model-dir output/busi/CILMP/vit_b16_full/seed1 scan1.png scans/ --out probabilities.csv
+cilmp predict --model-dir output/busi/CILMP/vit_b16_full/seed1 scan1.png scans/ --out probabilities.csv
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from cilmp.results import sheets
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m cilmp.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="cilmp predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("images", nargs="+", help="images, and folders to search for images")
     add("--model-dir", required=True, help="folder of the finished run")
-    add("--load-epoch", type=int, help="epoch of the checkpoint; default: as train.py")
+    add("--load-epoch", type=int, help="epoch of the checkpoint; default: as `cilmp train`")
     add("--out", default="-", help="file to write, .csv or .json; default: CSV to the standard output")
     add("--batch-size", type=int, default=32)
     add("--workers", type=int, default=0, help="processes that read images")

@@ -1,7 +1,9 @@
 """Train and test one trainer on one data set; CoOp's command line.
 
-python train.py --root DATA --seed 1 --trainer CILMP --dataset-config-file configs/datasets/busi.yaml
+cilmp train --root DATA --seed 1 --trainer CILMP --dataset-config-file configs/datasets/busi.yaml
     --config-file configs/trainers/CILMP/vit_b16.yaml --output-dir output/busi  DATASET.NUM_SHOTS 16
+
+A config is the path of a yaml, or the name of one that ships with the toolbox: here busi and vit_b16 would do.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ MISTAKES = tuple(getattr(dassl.utils, name) for name in ("SettingError", "Broken
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="train.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="cilmp train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("--root", default="", help="folder that holds the data sets")
@@ -43,8 +45,8 @@ def parse_args() -> argparse.Namespace:
     add("--source-domains", nargs="+", help="source domains, for data sets that have them")
     add("--target-domains", nargs="+", help="target domains, for data sets that have them")
     add("--transforms", nargs="+", help="augmentations")
-    add("--config-file", default="", help="the trainer's yaml")
-    add("--dataset-config-file", default="", help="the data set's yaml")
+    add("--config-file", default="", help="the trainer's yaml, or the name of a shipped one")
+    add("--dataset-config-file", default="", help="the data set's yaml, or the name of a shipped one")
     add("--trainer", default="", help="name of the trainer")
     add("--backbone", default="", help="CLIP: an OpenAI name, tiny, or hf:<repository or folder>")
     add("--head", default="", help="name of the head, for Dassl's own trainers")

@@ -1,9 +1,9 @@
 """Data sets from the original download to a checked split.
 
-python -m cilmp.datasets list    [NAME] [--root DATA]
-python -m cilmp.datasets prepare NAME --source DOWNLOAD --root DATA [--split official|reference|grouped]
-python -m cilmp.datasets check   NAME --root DATA [--json]
-python -m cilmp.datasets show    NAME --root DATA [--output SHEET.png]
+cilmp data list    [NAME] [--root DATA]
+cilmp data prepare NAME --source DOWNLOAD --root DATA [--split official|reference|grouped]
+cilmp data check   NAME --root DATA [--json]
+cilmp data show    NAME --root DATA [--output SHEET.png]
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m cilmp.datasets", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="cilmp data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="list|prepare|check|show")
 

@@ -5,7 +5,7 @@ VENV=${VENV:-.venv}
 EXTRAS=${1:+"[$1]"}
 STAMP=$VENV/installed${1:+-$1}
 
-if [ ! -e "$STAMP" ] || [ -n "$(find setup.py dassl-compat/setup.py -newer "$STAMP")" ]; then
+if [ ! -e "$STAMP" ] || [ -n "$(find setup.py pyproject.toml dassl-compat/setup.py -newer "$STAMP")" ]; then
     echo "Installing into $VENV (PyTorch is several gigabytes: minutes, once)"
     "${PYTHON:-python3}" -m venv "$VENV"
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check ./dassl-compat -e ".$EXTRAS"

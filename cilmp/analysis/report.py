@@ -1,6 +1,6 @@
 """One self-contained HTML file of everything a folder of runs tells; opens offline, reads on a phone, prints.
 
-python -m cilmp.analysis.report output --out report.html
+cilmp report output --out report.html
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ Group = tuple[str, dict[str, list[dict]]]  # title, {trainer: its runs, one a se
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="cilmp report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     add("folder", help="folder of runs")
     add("--out", default="report.html")

@@ -1,10 +1,10 @@
 """Class representations from an LLM: make, import, inspect.
 
-python -m cilmp.llm extract --dataset-config-file configs/datasets/busi.yaml --model meta-llama/Meta-Llama-3-8B
+cilmp llm extract --dataset-config-file busi --model meta-llama/Meta-Llama-3-8B
     --out representations/busi.safetensors
-python -m cilmp.llm extract --all --model meta-llama/Meta-Llama-3-8B --out representations
-python -m cilmp.llm import llm_representations/busi --out representations/busi.safetensors
-python -m cilmp.llm show representations/busi.safetensors --plot cka.png
+cilmp llm extract --all --model meta-llama/Meta-Llama-3-8B --out representations
+cilmp llm import llm_representations/busi --out representations/busi.safetensors
+cilmp llm show representations/busi.safetensors --plot cka.png
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from cilmp.errors import UserError, exit_on_user_error
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
-        prog="python -m cilmp.llm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="cilmp llm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     verbs = top.add_subparsers(dest="verb", required=True)
 
     add = verbs.add_parser("extract", help="make the representations of a data set's classes").add_argument
-    add("--dataset-config-file", default="", help="the data set's yaml, for its class names")
+    add("--dataset-config-file", default="", help="the data set's yaml or its name, for the class names")
     add("--classes", nargs="+", help="class names instead")
     add("--all", action="store_true", help="every registered data set; goes on where it was stopped")
     add("--root", default="", help="folder of the data sets: a split file there decides the class names")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from cilmp import yamls
 from cilmp.errors import UserError, nearest
 from cilmp.llm.classes import Classes
 from cilmp.llm.store import file_name
@@ -57,13 +58,12 @@ def file_of(dataset: str) -> str:
 
 
 def dataset_of(path: str) -> str:
-    """DATASET.NAME of a data set's yaml."""
+    """DATASET.NAME of a data set's yaml, given as its path or name."""
     import yaml
 
-    if not Path(path).is_file():
-        raise UserError(f"No config file at {path}: see the folder {Path(path).parent}.")
+    found = yamls.find(path, "datasets", "data set")
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))["DATASET"]["NAME"]
+        return yaml.safe_load(found.read_text(encoding="utf-8"))["DATASET"]["NAME"]
     except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
         raise UserError(f"{path} states no DATASET.NAME.") from None
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cilmp import yamls
 from cilmp.errors import UserError
 from cilmp.files import write_bytes
 
@@ -212,14 +213,15 @@ def check(names: Sequence[str], states: Sequence[Tensor], path: Path) -> None:
 
 
 def command(dataset: str, classnames: Sequence[str], path: Path) -> str:
-    """The command that makes a file, in this working directory."""
+    """The command that makes a file, from any folder."""
     pattern = re.compile(rf"^\s*NAME:\s*[\"']?{re.escape(dataset)}[\"']?\s*$", re.MULTILINE)
-    configs = [file for file in sorted(Path("configs/datasets").glob("*.yaml")) if pattern.search(file.read_text())]
-    if dataset and configs:
-        what = f"--dataset-config-file {configs[0]}"
+    shipped = sorted((yamls.folder() / "datasets").glob("*.yaml"))
+    named = [file.stem for file in shipped if pattern.search(file.read_text(encoding="utf-8"))]
+    if dataset and named:
+        what = f"--dataset-config-file {named[0]}"
     elif classnames:
         what = "--classes " + " ".join(f'"{name}"' for name in classnames)
     else:
-        what = f"--dataset-config-file configs/datasets/{dataset.lower() or '<data set>'}.yaml"
+        what = f"--dataset-config-file {dataset.lower() or '<data set>'}"
     out = path if path.suffix == ".safetensors" else FOUND / file_name(dataset or "<data set>")
     return f"`python -m cilmp.llm extract {what} --model meta-llama/Meta-Llama-3-8B --out {out}`"

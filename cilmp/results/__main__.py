@@ -1,9 +1,9 @@
 """Tables from the records of finished runs, never from logs.
 
-python -m cilmp.results output                                   the tables the runs found there make
-python -m cilmp.results output --table base2new --format latex   base, new and their harmonic mean
-python -m cilmp.results output --rows trainer --columns dataset --metric auroc --where shots=16 classes=all
-python -m cilmp.results output --compare CILMP                   paired significance against every other trainer
+cilmp results output                                   the tables the runs found there make
+cilmp results output --table base2new --format latex   base, new and their harmonic mean
+cilmp results output --rows trainer --columns dataset --metric auroc --where shots=16 classes=all
+cilmp results output --compare CILMP                   paired significance against every other trainer
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cilmp.results.tables import FORMATS, Table
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m cilmp.results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="cilmp results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("folder", help="folder of runs, searched to any depth for result.json")

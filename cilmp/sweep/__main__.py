@@ -1,8 +1,8 @@
 """Run a protocol over trainers, data sets, shots and seeds, and end in its table.
 
-python -m cilmp.sweep base2new busi btmri --trainers CoOp CILMP
-python -m cilmp.sweep base2new                                       the embedded data set
-python -m cilmp.sweep few_shot busi -- OPTIM.MAX_EPOCH 50            options for every run
+cilmp sweep base2new busi btmri --trainers CoOp CILMP
+cilmp sweep base2new                                       the embedded data set
+cilmp sweep few_shot busi -- OPTIM.MAX_EPOCH 50            options for every run
 
 Every option has an environment variable of its name (TRAINERS, SEEDS, SHOTS, CFG, DATA, OUTPUT, GPUS, JOBS, LAUNCHER).
 Finished runs are skipped, broken ones redone; Ctrl-C or a kill loses at most the runs under way.
@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from cilmp import yamls
 from cilmp.errors import UserError, exit_on_user_error
 from cilmp.results import records
 from cilmp.results.protocols import TABLES
@@ -29,7 +30,6 @@ from cilmp.sweep.jobs import PROTOCOLS, SHOTS, Job, Plan
 from cilmp.sweep.launchers import Local, forkable
 from cilmp.sweep.schedule import Schedule
 
-HOUSE = Path(__file__).resolve().parents[1]
 TABLE = {"base2new": "base2new", "few_shot": "few_shot", "full": "metrics", "cross_dataset": "cross"}
 
 
@@ -38,7 +38,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     cut = argv.index("--") if "--" in argv else len(argv)
     env = os.environ.get
     parser = argparse.ArgumentParser(
-        prog="python -m cilmp.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="cilmp sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("protocol", choices=PROTOCOLS)
@@ -80,11 +80,11 @@ def numbers(variable: str) -> list[int]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    program = Path(args.program) if args.program else HOUSE / "train.py"
+    program = Path(args.program) if args.program else yamls.PACKAGE / "train.py"
     if not program.is_file():
         raise UserError(f"No program {program}: check --program.")
     plan = Plan(
-        configs=configs_of(program),
+        configs=nearby(yamls.folder(beside=program)),
         data=args.data,
         output=Path(args.output),
         datasets=[name.lower() for name in args.datasets] or ["phantoms"],
@@ -160,10 +160,10 @@ def visible_gpus() -> list[str]:
     return [str(i) for i, line in enumerate(row for row in listed.splitlines() if row.startswith("GPU "))]
 
 
-def configs_of(program: Path) -> Path:
-    """The folder beside the program, else the house's own: in it where it is installed, beside it in a checkout."""
-    places = [program.resolve().parent / "configs", HOUSE / "configs", HOUSE.parent / "configs"]
-    return Path(os.path.relpath(next((place for place in places if place.is_dir()), places[0])))
+def nearby(path: Path) -> Path:
+    """From here, where it is below: the commands that a dry run prints are to be read."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def preload(program: Path, threads: int) -> dict:

@@ -78,7 +78,7 @@ class RayRun:
 
 
 SCRIPT = """#!/bin/bash
-# {count} runs, one a task; submitted by: python -m cilmp.sweep
+# {count} runs, one a task; submitted by: cilmp sweep
 #SBATCH --job-name=cilmp
 #SBATCH --array=0-{last}
 #SBATCH --output={folder}/%A_%a.txt

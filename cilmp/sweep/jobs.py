@@ -11,6 +11,7 @@ import yaml
 
 from cilmp.errors import UserError, nearest
 from cilmp.results import records
+from cilmp.yamls import PACKAGE, pick
 
 
 @dataclass(eq=False)
@@ -34,7 +35,7 @@ class Job:
         return f"{f['trainer']} {f['dataset']} {f['classes']} {f['shots']} shots seed {f['seed']}"
 
     def command(self, program: Path) -> str:
-        return shlex.join(["python", str(program), *self.arguments])
+        return shlex.join(["python", *started(program), *self.arguments])
 
     def state(self) -> tuple[str, str]:
         """('done' | 'differs' | 'broken' | 'missing', why), read from the disk."""
@@ -56,6 +57,11 @@ class Job:
             )
             return "differs", told
         return "done", ""
+
+
+def started(program: Path) -> list[str]:
+    """What Python is told: the package's own program by its module, or its folder would hide `clip` with cilmp/clip."""
+    return ["-m", f"cilmp.{program.stem}"] if program.resolve().parent == PACKAGE else [str(program)]
 
 
 STARTED = ".sweep"  # in a run's folder: started by a sweep; locked while it runs
@@ -134,14 +140,6 @@ class Plan:
                 for shots in self.shots:
                     for seed in self.seeds:
                         yield data, trainer, self.config_of(data), shots, seed
-
-
-def pick(folder: Path, name: str, what: str) -> Path:
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        known = [p.stem for p in folder.glob("*.yaml")]
-        raise UserError(f"No {what} '{name}' in {folder}.{nearest(name, known)}")
-    return path
 
 
 def base2new(plan: Plan) -> list[Job]:

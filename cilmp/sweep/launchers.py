@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from cilmp.sweep.jobs import STARTED, Job
+from cilmp.sweep.jobs import STARTED, Job, started
 
 CONSOLE = "console.txt"  # all a run said, errors included
 
@@ -130,7 +130,7 @@ class Spawned:
         with claimed(job) as lock, open(job.folder / CONSOLE, "wb") as console:
             options = dict(pass_fds=[lock.fileno()], start_new_session=True) if os.name == "posix" else {}
             self.process = subprocess.Popen(
-                [sys.executable, str(program), *job.arguments],
+                [sys.executable, *started(program), *job.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,

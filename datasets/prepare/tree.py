@@ -115,7 +115,7 @@ class Tree:
         try:
             import openpyxl
         except ImportError:
-            raise UserError(f"{member} is an Excel file, which needs openpyxl: pip install 'cilmp[data]'.") from None
+            raise UserError(f"{member} is an Excel file, which needs openpyxl: pip install openpyxl.") from None
         with self.open(member) as file:
             book = openpyxl.load_workbook(io.BytesIO(file.read()), read_only=True, data_only=True)
         return [["" if v is None else v for v in row] for row in book.worksheets[0].iter_rows(values_only=True)]

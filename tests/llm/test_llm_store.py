@@ -40,16 +40,13 @@ def test_large_values_are_kept(tmp_path):
 
 
 def test_a_missing_class_names_file_and_command(file, tmp_path):
-    configs = tmp_path / "configs" / "datasets"
-    configs.mkdir(parents=True)
-    (configs / "b.yaml").write_text('DATASET:\n  NAME: "BUSI"\n')
     with pytest.raises(UserError) as error:
         load("", ["Normal", "benign"], "BUSI")
     text = str(error.value)
     assert "class 'benign' in representations/busi.safetensors" in text
-    assert "extract --dataset-config-file configs/datasets/b.yaml --model" in text
-    with pytest.raises(UserError, match=r"neither shipped nor as representations/odir\.safetensors.*--classes \"a\""):
-        load("", ["a"], "ODIR")
+    assert "extract --dataset-config-file busi --model" in text
+    with pytest.raises(UserError, match=r"neither shipped nor as representations/lungs\.safetensors.*--classes \"a\""):
+        load("", ["a"], "LUNGS")
     with pytest.raises(UserError, match="No representations at nowhere"):
         load("nowhere", ["a"], "ODIR")
     for llm in "xy":

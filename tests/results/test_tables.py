@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 
 import numpy as np
@@ -25,7 +26,12 @@ def test_to_the_letter(name):
     """After a change that is meant: python tests/results/golden.py"""
     made = tables()
     assert made.keys() == {path.name for path in EXPECTED.iterdir()}
-    assert made[name] == (EXPECTED / name).read_text(encoding="utf-8")
+    assert steady(made[name]) == steady((EXPECTED / name).read_text(encoding="utf-8"))
+
+
+def steady(text: str) -> str:
+    """Numbers at full precision without their last digits: Python 3.10 and 3.11 round a deviation differently."""
+    return re.sub(r"\d+\.\d{12,}", lambda number: f"{float(number[0]):.12g}", text)
 
 
 def test_numbers():

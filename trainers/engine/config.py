@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 from yacs.config import CfgNode
 
+from cilmp import yamls
 from cilmp.errors import UserError, nearest
 from cilmp.trainers.engine import ranges
 from cilmp.trainers.method import OPEN
@@ -66,9 +67,13 @@ def build_cfg(args: Namespace) -> CfgNode:
     cfg = default_cfg()
     cfg.set_new_allowed(False)
     cfg.TRAINER.NAME = trainer_name(args.trainer)
-    for path in (args.dataset_config_file, args.config_file):
-        if path:
-            merge(cfg, read_yaml(path, cfg), path)
+    name = cfg.TRAINER.NAME
+    given = {
+        args.dataset_config_file: ("datasets", "data set"),
+        args.config_file: (f"trainers/{name}", f"config of {name}"),
+    }
+    for path in [str(yamls.find(path, *place)) for path, place in given.items() if path]:
+        merge(cfg, read_yaml(path, cfg), path)
     flags = {
         "DATASET.ROOT": args.root,
         "OUTPUT_DIR": args.output_dir,
@@ -86,7 +91,7 @@ def build_cfg(args: Namespace) -> CfgNode:
     merge_pairs(cfg, [rename(key, cfg) if i % 2 == 0 else key for i, key in enumerate(args.opts)])
     cfg.TRAINER.NAME = trainer_name(args.trainer or cfg.TRAINER.NAME)
     if not cfg.DATASET.NAME:
-        raise UserError("No data set given: use --dataset-config-file configs/datasets/<name>.yaml.")
+        raise UserError("No data set given: use --dataset-config-file with a yaml or a name such as busi.")
     known = DATASET_REGISTRY.registered_names()
     if cfg.DATASET.NAME not in known:
         raise UserError(f"Unknown data set '{cfg.DATASET.NAME}'.{nearest(cfg.DATASET.NAME, known)}")
@@ -106,8 +111,6 @@ def trainer_name(name: str) -> str:
 
 
 def read_yaml(path: str, cfg: CfgNode) -> CfgNode:
-    if not Path(path).is_file():
-        raise UserError(f"No config file at {path}: see the folder {Path(path).parent}.")
     try:
         tree = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
         node = CfgNode(tree)

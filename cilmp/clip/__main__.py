@@ -1,0 +1,126 @@
+"""Backbones: which there are, and what one is.
+
+cilmp clip list
+cilmp clip show ViT-B/16        its architecture, and checksums of the features of one sentence and one image
+cilmp clip show --path FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+
+import torch  # noqa: E402
+from tabulate import tabulate  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+from cilmp.clip.backbones import CACHE, TINY, load_clip  # noqa: E402
+from cilmp.clip.model import CLIP  # noqa: E402
+from cilmp.clip.towers import ImageTower, TextTower  # noqa: E402
+from cilmp.errors import UserError, exit_on_user_error  # noqa: E402
+
+SENTENCE = "a photo of a lung."
+PIXELS = {"RN50x4": 288, "RN50x16": 384, "RN50x64": 448, "ViT-L/14@336px": 336}  # a side; OpenAI's others: 224
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="cilmp clip", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="list|show")
+    text = "the names of backbones, the pixels they read, and whether their weights are here"
+    verbs.add_parser("list", help=text, description=text)
+    text = "a backbone's architecture, parameters, and checksums of its features"
+    add = verbs.add_parser("show", help=text, description=text).add_argument
+    add("name", nargs="?", default="", help="a name that `list` shows; OpenAI's are downloaded if need be")
+    add("--path", default="", help="a local file of weights instead")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    if args.verb == "list":
+        print(tabulate(listed(), ("name", "pixels a side", "weights")))
+        return
+    if not args.name and not args.path:
+        raise UserError("Which backbone? Give a name that `cilmp clip list` shows, or --path FILE.")
+    if args.path and not Path(args.path).exists():
+        raise UserError(f"No file of weights at {args.path}: check --path.")
+    print(tabulate(facts(load_clip(args.name, args.path)), tablefmt="plain"))
+
+
+def listed() -> list[tuple[str, object, str]]:
+    """(name, pixels a side, where its weights are) of whatever load_clip knows."""
+    from clip.clip import _MODELS
+
+    rows: list[tuple[str, object, str]] = []
+    for name, url in _MODELS.items():
+        file = CACHE / Path(url).name
+        there = file.expanduser().is_file()
+        rows.append((name, PIXELS.get(name, 224), str(file) if there else f"downloaded to {CACHE} when first used"))
+    rows.append(("tiny", load_clip("tiny").resolution, f"ships with the toolbox ({TINY.name})"))
+    return [*rows, ("hf:<repository or folder>", "its own", "a CLIPModel of Hugging Face")]
+
+
+def facts(model: CLIP) -> list[tuple[str, str]]:
+    """What there is to tell; the model leaves in float64."""
+    text, pixels = model.text, model.pixels
+    counts = {"image tower": count(model.visual), "text tower": count(text) + count(model.token_embedding)}
+    told = [
+        ("image tower", image_tower(model.visual)),
+        ("text tower", f"transformer, {sizes(text)}"),
+        ("embedding", f"width {model.embed}"),
+        ("activation", type(text.transformer.resblocks[0].activation).__name__),
+        (
+            "tokens",
+            f"{type(model.tokenizer).__name__}, {model.token_embedding.num_embeddings} known, {model.context} read",
+        ),
+        ("pixels", f"{model.resolution} x {model.resolution}"),
+        ("pixel mean", ", ".join(f"{x:.6g}" for x in pixels.mean)),
+        ("pixel deviation", ", ".join(f"{x:.6g}" for x in pixels.std)),
+        ("parameters", f"{count(model):,}" + "".join(f", {name} {n:,}" for name, n in counts.items())),
+    ]
+    model.double()  # in float32 the order of a machine's sums moves the fourth decimal of a feature
+    with torch.no_grad():
+        sentence, image = model.encode_text(model.tokenize([SENTENCE])), model.encode_image(picture(model))
+    return [*told, (f"features of '{SENTENCE}'", checksum(sentence)), ("features of a pattern", checksum(image))]
+
+
+def image_tower(visual: nn.Module) -> str:
+    if isinstance(visual, ImageTower):
+        return f"vision transformer, patch {visual.conv1.kernel_size[0]}, {sizes(visual)}"
+    blocks = [len(layer) for name, layer in visual.named_children() if name.startswith("layer")]
+    return f"{type(visual).__name__}, blocks {' '.join(map(str, blocks))}"
+
+
+def sizes(tower: TextTower | ImageTower) -> str:
+    heads = tower.transformer.resblocks[0].attn.heads
+    return f"width {tower.width}, {tower.depth} layers, {heads} heads"
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def picture(model: CLIP) -> Tensor:
+    """(1, 3, R, R): the same slanted waves for every backbone, in its pixel statistics."""
+    y, x = torch.meshgrid(*[torch.arange(model.resolution)] * 2, indexing="ij")
+    values = torch.stack([(7 * x + 13 * y * (c + 1)) % 256 for c in range(3)])[None].double() / 255
+    mean, std = (torch.tensor(values, dtype=torch.double).view(3, 1, 1) for values in vars(model.pixels).values())
+    return (values - mean) / std
+
+
+def checksum(features: Tensor) -> str:
+    """First 12 hexadecimal digits of SHA-256 over unit features (1, E), float32 rounded to 4 decimals."""
+    unit = nn.functional.normalize(features.double(), dim=-1)
+    rounded = torch.round(unit, decimals=4) + 0.0  # no negative zero
+    return hashlib.sha256(rounded.numpy().astype("<f4").tobytes()).hexdigest()[:12]
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)
