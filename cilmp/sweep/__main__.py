@@ -67,7 +67,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args.datasets = [name.lower() for name in args.datasets] or ["phantoms"]
     for name in ("datasets", "trainers", "seeds", "shots"):
         options.once(name, getattr(args, name) or [])
-    if args.launcher == "local" and args.data and not Path(args.data).is_dir():
+    if args.launcher == "local" and args.data and not Path(args.data).expanduser().is_dir():
         raise UserError(f"No folder {args.data}: check --data (or DATA).")
     return args
 
