@@ -68,7 +68,7 @@ def main():
     record |= dict(config=Path(args.config_file).stem, options=differences(opts))
     record |= dict(backbone="tiny", classes=classes, shots=shots, seed=args.seed, per_class={})
     record |= dict(metrics={"accuracy": 50 + sum(steps) / STEPS / 100}, seconds={"total": 0.05})
-    record |= dict(model_dir=args.model_dir, pid=os.getpid())
+    record |= dict(model_dir=args.model_dir, pid=os.getpid(), processes=os.environ.get("WORLD_SIZE"))
     records.write(Path(args.output_dir, records.NAME), record)
 
 

@@ -5,9 +5,10 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
-from started import command, processes_in, sweep
+from started import SBATCH, command, processes_in, sweep
 
 from cilmp.errors import UserError
 from cilmp.results import records
@@ -167,3 +168,29 @@ def test_a_killed_run_takes_along_what_it_started(place, fork):
     while processes_in(place):
         assert time.time() < until
         time.sleep(0.05)
+
+
+def test_slurm_where_every_path_has_blanks(place_with_blanks, monkeypatch):
+    """The checkout, the interpreter, the output; and a % , which means something to sbatch."""
+    bin = place_with_blanks / "my bin"
+    bin.mkdir()
+    (bin / "python $3").symlink_to(sys.executable)
+    (bin / "sbatch").write_text(SBATCH.format(python=sys.executable))
+    (bin / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))  # the link knows no environment
+    line = command("few_shot", "--shots", 1, "--seeds", 1, "--launcher", "slurm", output="my out", trainers=["CoOp"])
+    run = subprocess.run([str(bin / "python $3"), *line[1:]], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    record = place_with_blanks / "my out/phantoms/CoOp/tiny_1shots/seed1/result.json"
+    assert record.exists(), [p.read_text() for p in place_with_blanks.rglob("wave0.sh")]
+    assert f"--output={str(place_with_blanks).replace('%', '%%')}/my out/slurm/" in Path("calls").read_text()
+
+
+@pytest.mark.parametrize("fork", [[], ["--no-fork"]])
+def test_a_run_is_one_process_whatever_the_sweep_is_part_of(place, monkeypatch, fork):
+    for name, value in dict(RANK="1", WORLD_SIZE="4").items():
+        monkeypatch.setenv(name, value)
+    assert sweep("few_shot", "--shots", 1, "--seeds", 1, *fork, trainers=["CoOp"]).returncode == 0
+    [path] = place.rglob("result.json")
+    assert records.read(path)["processes"] == "1"

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from started import command, sweep
+from started import SBATCH, command, sweep
 
 from cilmp.results import protocols, records
 from cilmp.results import runs as finished
@@ -159,16 +159,6 @@ def test_slips_are_one_line_before_anything_starts(place, arguments, said):
     run = subprocess.run(base, capture_output=True, text=True)
     assert run.returncode == 2 and run.stderr.startswith("error: ") and len(run.stderr.splitlines()) == 1
     assert said in run.stderr and not (place / "output").exists()
-
-
-SBATCH = """#!{python}
-import os, re, subprocess, sys
-print(len(open("calls", "a+").write(" ".join(sys.argv[1:]) + "\\n") and "x") + 40)
-script = sys.argv[-1]
-last = int(re.search(r"--array=0-(\\d+)", open(script).read())[1])
-for index in range(last + 1):
-    subprocess.run(["bash", script], env=os.environ | {{"SLURM_ARRAY_TASK_ID": str(index)}}, stdout=subprocess.DEVNULL)
-"""
 
 
 def test_slurm_array(place, monkeypatch):

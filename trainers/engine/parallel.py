@@ -52,7 +52,7 @@ def start() -> None:
 
 def announced() -> int:
     """How many processes torchrun started; a cluster's WORLD_SIZE without a RANK, or empty, speaks of others."""
-    if not os.environ.get("RANK") or not os.environ.get("WORLD_SIZE"):
+    if not os.environ.get("RANK") or os.environ.get("WORLD_SIZE", "") in ("", "1"):
         return 1
     told = {name: os.environ.get(name, "") for name in TORCHRUN}
     if any(not value or name != "MASTER_ADDR" and not value.isdigit() for name, value in told.items()):
