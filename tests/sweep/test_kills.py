@@ -34,7 +34,8 @@ def test_killed_ten_times_the_table_is_the_same(place, fork, options):
     assert sweep(*asked, "--", "SLEEP", "0.01", *options, output="whole").returncode == 0
     hit = 0
     for _ in range(KILLS):
-        line = [*command(*asked, output="cut"), "--", "SLEEP", "0.8", *options]
+        length = rng.choice(["0.8", "20"])  # some end in between, some would outlive the look for what is left
+        line = [*command(*asked, output="cut"), "--", "SLEEP", length, *options]
         process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         time.sleep(rng.uniform(0.3, 2.5))
         for pid in victims(process.pid, rng, place):
