@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from cilmp import system
 from cilmp.errors import UserError
 
 
@@ -28,7 +29,7 @@ def choose(name: str = "", accelerate: bool = True) -> torch.device:
     return device
 
 
-def exactly(device: torch.device) -> AbstractContextManager:
+def exactly(device: torch.device) -> AbstractContextManager[object]:
     """Without autocast, on a device that has it."""
     try:
         return torch.autocast(device.type, enabled=False)
@@ -48,16 +49,12 @@ def keep_memory(device: torch.device) -> None:
             libc.mallopt(option, value)
 
 
-def peak_memory_mb(device: torch.device) -> float:
-    """The most this process has held: of the GPU's memory on one, else of the machine's; 0 where nothing tells."""
+def peak_memory_mb(device: torch.device) -> float | None:
+    """The most this process has held: of the GPU's memory on one, else of the machine's; None where nothing tells."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0.0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if platform.system() == "Darwin" else 2**10)  # bytes there, KiB elsewhere
+    peak = system.peak_memory()
+    return None if peak is None else peak / 2**20
 
 
 def available(kind: str) -> bool:

@@ -25,13 +25,22 @@ def brief(things: Sequence[object], n: int = 5) -> str:
     return text if len(things) <= n else f"{text} and {len(things) - n} more"
 
 
+def of_a_file(error: OSError) -> str:
+    """'path: Read-only file system', as far as the error knows."""
+    place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes, os.PathLike)) else ""
+    return place + " ".join((error.strerror or str(error) or type(error).__name__).split())
+
+
 def exit_on_user_error(program: Callable[[], int | None]) -> None:
-    """Run a program's main; a UserError becomes one line on stderr and exit code 2."""
+    """Run a program's main; a UserError or an OSError becomes one line on stderr and exit code 2."""
     try:
         sys.exit(program())
     except BrokenPipeError:  # `... | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:  # a disk that is full, gone, read-only: the program's own files, wherever it met them
+        print(f"error: {of_a_file(error)}", file=sys.stderr)
+        sys.exit(2)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

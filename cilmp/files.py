@@ -6,6 +6,8 @@ import contextlib
 import functools
 import hashlib
 import os
+import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +19,7 @@ MEND = "check the path"
 
 
 @contextmanager
-def replacing(path: str | os.PathLike, mend: str = MEND) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], mend: str = MEND) -> Iterator[Path]:
     """A neighbour's path to write to; it takes the name of `path` when the block ends, else the old file stays.
 
     UserError, which ends in `mend`, where it cannot be written.
@@ -36,25 +38,39 @@ def replacing(path: str | os.PathLike, mend: str = MEND) -> Iterator[Path]:
 
 
 @contextmanager
-def writing(path: str | os.PathLike, mode: str = "w", mend: str = MEND) -> Iterator[IO[Any]]:
+def writing(path: str | os.PathLike[str], mode: str = "w", mend: str = MEND) -> Iterator[IO[Any]]:
     """The same as an open file, which is on the disk before it takes its name.
 
     mode: "w" (UTF-8, newlines as written) or "wb".
     """
-    text: dict = {} if "b" in mode else dict(encoding="utf-8", newline="")
+    text: dict[str, Any] = {} if "b" in mode else dict(encoding="utf-8", newline="")
     with replacing(path, mend) as partial, partial.open(mode, **text) as file:
         yield file
         file.flush()
         os.fsync(file.fileno())
 
 
-def write_text(path: str | os.PathLike, text: str, mend: str = MEND) -> Path:
+def leftovers(folder: str | os.PathLike[str]) -> list[Path]:
+    """Neighbours that killed processes left below a folder which nobody else writes to."""
+    return [path for path in Path(folder).rglob(".*.tmp") if re.fullmatch(r"\..+\.\d+\.tmp", path.name)]
+
+
+def need_place(folder: str | os.PathLike[str], mend: str = MEND) -> None:
+    """Make a folder; UserError, which ends in `mend`, where no file can be written to it."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"Cannot write to {folder} ({error.strerror or error}): {mend}.") from None
+
+
+def write_text(path: str | os.PathLike[str], text: str, mend: str = MEND) -> Path:
     with writing(path, mend=mend) as file:
         file.write(text)
     return Path(path)
 
 
-def write_bytes(path: str | os.PathLike, content: bytes, mend: str = MEND) -> Path:
+def write_bytes(path: str | os.PathLike[str], content: bytes, mend: str = MEND) -> Path:
     with writing(path, "wb", mend) as file:
         file.write(content)
     return Path(path)

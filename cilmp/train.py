@@ -21,7 +21,7 @@ import torch  # noqa: E402
 import cilmp.datasets  # noqa: E402, F401  registers the data sets
 import cilmp.trainers  # noqa: E402, F401  registers the trainers
 import dassl.utils  # noqa: E402
-from cilmp.errors import UserError, exit_on_user_error  # noqa: E402
+from cilmp.errors import UserError, exit_on_user_error, of_a_file  # noqa: E402
 from cilmp.results import records  # noqa: E402
 from cilmp.trainers.engine import parallel, provenance  # noqa: E402
 from cilmp.trainers.engine.config import build_cfg, differences, facts, trainers  # noqa: E402, F401  a sweep asks
@@ -31,6 +31,12 @@ from dassl.utils import collect_env_info, set_random_seed, setup_logger  # noqa:
 
 # the user's mistakes as dassl-compat names them; the original Dassl has no such classes
 MISTAKES = tuple(getattr(dassl.utils, name) for name in ("SettingError", "BrokenImage") if hasattr(dassl.utils, name))
+
+# what PyTorch says where the machine fails it, and the mend
+MACHINE = {
+    "shared memory": "give the container more of it (docker run --shm-size 2g) or use DATALOADER.NUM_WORKERS 0",
+    "inline_container": "is the disk of --output-dir full or read-only?",
+}
 
 
 def parse_args() -> argparse.Namespace:
@@ -112,8 +118,14 @@ def guarded() -> None:
         raise UserError(
             "Out of GPU memory: lower DATALOADER.TRAIN_X.BATCH_SIZE or DATALOADER.TEST.BATCH_SIZE, or use PREC fp16."
         ) from None
-    except PermissionError as error:
-        raise UserError(f"Cannot write {error.filename}: check --output-dir.") from None
+    except OSError as error:
+        mend = "check --output-dir, --root and, where no --root is given, the home folder"
+        raise UserError(f"{of_a_file(error)}: {mend}.") from None
+    except RuntimeError as error:
+        mends = [mend for sign, mend in MACHINE.items() if sign in str(error)]
+        if not mends:
+            raise
+        raise UserError(f"{str(error).splitlines()[0]}: {mends[0]}.") from None
     except MISTAKES as error:
         raise UserError(str(error)) from None
     finally:

@@ -10,7 +10,7 @@ llm=${REPRESENTATIONS:-cilmp/assets/representations/$dataset.safetensors}
 output=${OUTPUT:-output}/knowledge
 random=$output/random-$dataset.safetensors
 mkdir -p "$output"
-[ -e "$random" ] || $python -m cilmp.llm extract --control random --like "$llm" --out "$random"
+[ -e "$random" ] || "$python" -m cilmp.llm extract --control random --like "$llm" --out "$random"
 for intervention in conditional loreft none; do
     for knowledge in "$llm" "$random"; do
         echo "== $intervention, $knowledge"
@@ -19,4 +19,4 @@ for intervention in conditional loreft none; do
             TRAINER.CILMP.INTERVENTION "$intervention" TRAINER.CILMP.REPRESENTATIONS "$knowledge" >/dev/null
     done
 done
-$python -m cilmp.results "$output" --table base2new
+"$python" -m cilmp.results "$output" --table base2new

@@ -34,4 +34,5 @@ class Progress:
 def peak() -> str:
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return f"GPU {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
-    return f"memory {peak_memory_mb(torch.device('cpu')) / 2**10:.1f} GiB"
+    peak = peak_memory_mb(torch.device("cpu"))
+    return "" if peak is None else f"memory {peak / 2**10:.1f} GiB"

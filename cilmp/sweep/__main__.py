@@ -11,23 +11,25 @@ Finished runs are skipped, broken ones redone; Ctrl-C or a kill loses at most th
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import runpy
-import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from cilmp import yamls
+from cilmp import system, yamls
 from cilmp.errors import UserError, exit_on_user_error
+from cilmp.files import need_place
 from cilmp.results import records
 from cilmp.results.protocols import TABLES
 from cilmp.results.runs import order, prepare
+from cilmp.sweep import gpus, options
 from cilmp.sweep.cluster import Ray, submit
-from cilmp.sweep.jobs import PROTOCOLS, SHOTS, Job, Plan
-from cilmp.sweep.launchers import Local, forkable
+from cilmp.sweep.jobs import PROTOCOLS, SHOTS, Facts, Job, Plan
+from cilmp.sweep.launchers import Launcher, Local
 from cilmp.sweep.schedule import Schedule
 
 TABLE = {"base2new": "base2new", "few_shot": "few_shot", "full": "metrics", "cross_dataset": "cross"}
@@ -36,46 +38,37 @@ TABLE = {"base2new": "base2new", "few_shot": "few_shot", "full": "metrics", "cro
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     argv = list(sys.argv[1:] if argv is None else argv)
     cut = argv.index("--") if "--" in argv else len(argv)
-    env = os.environ.get
     parser = argparse.ArgumentParser(
         prog="cilmp sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add = parser.add_argument
-    add("protocol", choices=PROTOCOLS)
-    add("datasets", nargs="*", help="names in configs/datasets; for cross_dataset the source, then targets")
-    add("--trainers", nargs="+", default=words(env("TRAINERS")), help="default: those that the protocol compares")
-    add("--seeds", nargs="+", type=int, default=numbers("SEEDS") or [1, 2, 3])
-    add("--shots", nargs="+", type=int, default=numbers("SHOTS"), help="images a class; default: the protocol's")
-    add("--cfg", default=env("CFG", ""), help="name in configs/trainers/<Trainer>; default: tiny or vit_b16")
-    add("--data", default=env("DATA", ""), help="folder that holds the data sets")
-    add("--output", default=env("OUTPUT", "output"))
-    add("--gpus", default=env("GPUS"), help="ids such as '0 1', '' for none; default: all there are")
-    add(
-        "--jobs",
-        type=int,
-        default=(numbers("JOBS") or [0])[0],
-        help="runs at once; default: the GPUs, else half the cores (tiny: all)",
+    parser.add_argument("protocol", choices=PROTOCOLS)
+    datasets = "names in configs/datasets; for cross_dataset the source, then targets"
+    parser.add_argument("datasets", nargs="*", help=datasets)
+    add = functools.partial(options.add, parser)
+    add("trainers", "default: those that the protocol compares", many=True, default=[])
+    add("seeds", kind=options.whole(0, 2**32 - 1), many=True, default=[1, 2, 3])
+    shots = options.whole(1, besides={-1: "all"})
+    add("shots", "images a class, -1 for all; default: the protocol's", kind=shots, many=True)
+    add("cfg", "name in configs/trainers/<Trainer>; default: tiny or vit_b16", default="")
+    add("data", "folder that holds the data sets", default="")
+    add("output", default="output")
+    add("jobs", "runs at once; default: the GPUs, else half the cores (tiny: all)", kind=options.whole(1))
+    add("launcher", "local, slurm or ray", kind=options.one_of("local", "slurm", "ray"), default="local")
+    add("sbatch", "options for sbatch, e.g. '--partition gpu --gres gpu:1'", kind=options.command, default=[])
+    parser.add_argument(
+        "--gpus", default=os.environ.get("GPUS"), help="ids such as '0 1', '' for none; default: all there are"
     )
-    add("--launcher", choices=("local", "slurm", "ray"), default=env("LAUNCHER", "local"))
-    add("--sbatch", default=env("SBATCH", ""), help="options for sbatch, e.g. '--partition gpu --gres gpu:1'")
-    add("--program", default="", help="another train.py, which registers trainers of its own")
-    add("--no-fork", action="store_true", help="start every run as a process of its own")
-    add("--dry-run", action="store_true", help="print the runs and their state, and stop")
+    parser.add_argument("--program", default="", help="another train.py, which registers trainers of its own")
+    parser.add_argument("--no-fork", action="store_true", help="start every run as a process of its own")
+    parser.add_argument("--dry-run", action="store_true", help="print the runs and their state, and stop")
     args = parser.parse_intermixed_args(argv[:cut])
     args.extra = argv[cut + 1 :]
+    args.datasets = [name.lower() for name in args.datasets] or ["phantoms"]
+    for name in ("datasets", "trainers", "seeds", "shots"):
+        options.once(name, getattr(args, name) or [])
+    if args.launcher == "local" and args.data and not Path(args.data).expanduser().is_dir():
+        raise UserError(f"No folder {args.data}: check --data (or DATA).")
     return args
-
-
-def words(text: str | None) -> list[str]:
-    return (text or "").replace(",", " ").split()
-
-
-def numbers(variable: str) -> list[int]:
-    text = os.environ.get(variable, "")
-    try:
-        return [int(word) for word in words(text)]
-    except ValueError:
-        raise UserError(f"{variable} is '{text}': give whole numbers, such as {variable}='1 2 3'.") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,14 +80,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         configs=nearby(yamls.folder(beside=program)),
         data=args.data,
         output=Path(args.output),
-        datasets=[name.lower() for name in args.datasets] or ["phantoms"],
+        datasets=args.datasets,
         trainers=args.trainers,
         seeds=args.seeds,
         shots=args.shots or SHOTS[args.protocol],
         config=args.cfg,
         extra=args.extra,
     )
-    gpus, slots, threads = share(args, plan)
+    devices, slots, threads = share(args, plan)
     names = preload(program, threads)
     facts = names.get("facts")
     plan.trainers = plan.trainers or compared(names, args.protocol)
@@ -108,18 +101,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
     todo = announce(args.protocol, states)
+    if todo:
+        need_place(plan.output, "check --output (or OUTPUT)")
     if todo and args.launcher == "slurm":
-        folder = plan.output / "slurm" / time.strftime("%Y%m%d-%H%M%S")
-        ids = submit(todo, program, folder, args.sbatch.split())
+        folder = plan.output / "slurm" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        ids = submit(todo, program, folder, args.sbatch)
         print(f"Submitted as {', '.join(ids)} ({folder}); once squeue is empty, the same command prints the table.")
         return 0
     failed: dict[Job, str] = {}
     if todo:
+        launcher: Launcher
         if args.launcher == "ray":
-            launcher = Ray(program, args.jobs, bool(gpus))
+            launcher = Ray(program, args.jobs, bool(devices))
         else:
-            places = [gpus[i % len(gpus)] if gpus else "" for i in range(slots)]
-            launcher = Local(program, places, threads, fork=not args.no_fork and forkable())
+            places = [devices[i % len(devices)] if devices else "" for i in range(slots)]
+            launcher = Local(program, places, threads, fork=not args.no_fork and system.forkable())
         schedule = Schedule(jobs, todo, launcher)
         if stopped := schedule.run():
             left = len(todo) - len(schedule.finished)
@@ -132,32 +128,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def share(args: argparse.Namespace, plan: Plan) -> tuple[list[str], int, int]:
     """(GPUs, runs at once, threads of each)."""
-    gpus = words(args.gpus) if args.gpus is not None else visible_gpus()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    devices = options.words(args.gpus) if args.gpus is not None else gpus.visible()
+    if args.gpus is not None and args.launcher == "local":
+        gpus.check(devices)
+    cores = system.cores()
     small = all(plan.config_of(data) == "tiny" for data in plan.datasets)  # loses more to a second thread than it gains
-    slots = args.jobs or (len(gpus) if gpus else cores if small else max(1, cores // 2))
-    return gpus, slots, max(1, cores // slots)
+    slots = args.jobs or (len(devices) if devices else cores if small else max(1, cores // 2))
+    return devices, slots, max(1, cores // slots)
 
 
 def announce(protocol: str, states: dict[Job, tuple[str, str]]) -> list[Job]:
-    """Say what was found -> what there is to do."""
-    for job, (state, why) in states.items():
-        if state == "differs":
-            print(f"note: {job.folder} was run with other options ({why}); it is used as it is. Delete it to redo it.")
+    """Say what was found -> what there is to do.  UserError where the table would claim what was not asked."""
+    if unlike := [(job.folder, why) for job, (state, why) in states.items() if state == "differs"]:
+        folder, why = unlike[0]
+        others = f" and {len(unlike) - 1} more" if len(unlike) > 1 else ""
+        raise UserError(
+            f"{folder}{others} has been run with other options ({why}): give this sweep another --output (or OUTPUT), "
+            "ask for those options, or delete what is there; `results` shows its table."
+        )
     todo = [job for job, (state, _) in states.items() if state in ("missing", "broken")]
     broken = sum(state == "broken" for state, _ in states.values())
     print(f"{protocol}: {len(states)} runs, {len(states) - len(todo)} finished, {broken} broken, {len(todo)} to do")
     return todo
-
-
-def visible_gpus() -> list[str]:
-    """Asked of nvidia-smi: a process that has asked CUDA itself can no longer fork."""
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return words(os.environ["CUDA_VISIBLE_DEVICES"])
-    if not shutil.which("nvidia-smi"):
-        return []
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
-    return [str(i) for i, line in enumerate(row for row in listed.splitlines() if row.startswith("GPU "))]
 
 
 def nearby(path: Path) -> Path:
@@ -166,14 +158,14 @@ def nearby(path: Path) -> Path:
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
-def preload(program: Path, threads: int) -> dict:
+def preload(program: Path, threads: int) -> dict[str, Any]:
     """Import what the program imports, before its runs are forked -> the program's names."""
     # read when the libraries are loaded; OpenBLAS would start its threads then, before the fork
     os.environ |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"}
     return runpy.run_path(str(program), run_name="preload")
 
 
-def compared(names: dict, protocol: str) -> list[str]:
+def compared(names: dict[str, Any], protocol: str) -> list[str]:
     """The trainers of a comparison that names none, in the order of a table."""
     if "trainers" not in names:
         raise UserError("This --program does not say which trainers it has: name them with --trainers.")
@@ -182,7 +174,7 @@ def compared(names: dict, protocol: str) -> list[str]:
     return sorted(chosen, key=lambda name: order(name, facts[name]))
 
 
-def read_options(program: Path, names: dict, jobs: Sequence[Job]) -> None:
+def read_options(program: Path, names: dict[str, Any], jobs: Sequence[Job]) -> None:
     """Let the program read every job's config: a slip shows before anything starts."""
     if not {"parse_args", "build_cfg", "differences"} <= set(names):  # another program: its options stay unknown
         return
@@ -195,7 +187,7 @@ def read_options(program: Path, names: dict, jobs: Sequence[Job]) -> None:
         sys.argv = argv
 
 
-def job_record(job: Job, facts: Callable[[str], dict] | None) -> dict:
+def job_record(job: Job, facts: Facts | None) -> dict[str, Any]:
     """Its record; without one, a record of no metric, which tables show as missing."""
     try:
         record = records.read(job.folder)
@@ -205,7 +197,7 @@ def job_record(job: Job, facts: Callable[[str], dict] | None) -> dict:
     return record | dict(method=method, path=job.folder)
 
 
-def report(jobs: Sequence[Job], protocol: str, failed: dict[Job, str], facts: Callable[[str], dict] | None) -> None:
+def report(jobs: Sequence[Job], protocol: str, failed: dict[Job, str], facts: Facts | None) -> None:
     """The table of these runs, then what failed and why."""
     runs = [job_record(job, facts) for job in jobs]
     if any(run["metrics"] for run in runs):

@@ -5,25 +5,32 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from cilmp.errors import UserError
+from cilmp import system
+from cilmp.errors import UserError, exit_on_user_error
+from cilmp.files import write_text
 from cilmp.results import records
 from cilmp.sweep.jobs import Job
-from cilmp.sweep.launchers import CONSOLE, Busy, Spawned
+from cilmp.sweep.launchers import ALONE, CONSOLE, Busy, Run, Spawned
 
 
 def run_one(job: Job, program: Path, environment: dict[str, str] | None = None) -> int:
     """A run from start to end, for a task of a cluster. A finished one is left as it is."""
-    if job.state()[0] in ("done", "differs"):
+    state, why = job.state()
+    if state == "differs":
+        raise UserError(f"{job.folder} has been run with other options ({why}): choose another --output.")
+    if state == "done":
         return 0
     try:
-        run = Spawned(job, program, environment or {})
+        run = Spawned(job, program, ALONE | (environment or {}))
     except Busy:
         print(f"{job.name} is running elsewhere")
         return 0
@@ -53,12 +60,12 @@ class Ray:
         per = dict(num_gpus=1) if gpus else dict(num_cpus=max(1, have // len(self.slots)))
         self.task = ray.remote(max_retries=0, **per)(run_one)
 
-    def start(self, job: Job, slot: str) -> RayRun:
+    def start(self, job: Job, slot: str) -> Run:
         return RayRun(self.ray, self.task.remote(job, self.program))
 
 
 class RayRun:
-    def __init__(self, ray, reference):
+    def __init__(self, ray: Any, reference: Any):
         self.ray, self.reference, self.stopped = ray, reference, False
 
     def poll(self) -> int | None:
@@ -66,7 +73,7 @@ class RayRun:
         if not done:
             return None
         try:
-            return self.ray.get(self.reference)
+            return int(self.ray.get(self.reference))
         except self.ray.exceptions.RayError as error:
             if not self.stopped:
                 print(f"Ray: {error}", file=sys.stderr)
@@ -74,35 +81,34 @@ class RayRun:
 
     def signal(self, number: int) -> None:
         self.stopped = True
-        self.ray.cancel(self.reference, force=number == signal.SIGKILL)
+        self.ray.cancel(self.reference, force=number == system.KILL)
 
 
 SCRIPT = """#!/bin/bash
 # {count} runs, one a task; submitted by: cilmp sweep
 #SBATCH --job-name=cilmp
 #SBATCH --array=0-{last}
-#SBATCH --output={folder}/%A_%a.txt
 exec {python} -m cilmp.sweep.cluster {file} "$SLURM_ARRAY_TASK_ID"
 """
 
 
 def submit(jobs: Sequence[Job], program: Path, folder: Path, options: Sequence[str]) -> list[str]:
     """Write and submit a job list and a batch script for each wave, which waits for the one before. -> job ids."""
-    folder = folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    pending, ids = set(jobs), []
+    folder, ids = folder.resolve(), list[str]()
+    log = f"--output={str(folder).replace('%', '%%')}/%A_%a.txt"
+    pending = set(jobs)
     waves = [[job for job in jobs if job.after not in pending], [job for job in jobs if job.after in pending]]
     for number, wave in enumerate(wave for wave in waves if wave):
         file, script = folder / f"wave{number}.json", folder / f"wave{number}.sh"
         rows = [dict(folder=str(j.folder), arguments=j.arguments, fields=j.fields, options=j.options) for j in wave]
-        file.write_text(json.dumps(dict(program=str(program.resolve()), folder=os.getcwd(), jobs=rows), indent=1))
-        names = dict(folder=folder, python=sys.executable, file=file)
-        script.write_text(SCRIPT.format(count=len(wave), last=len(wave) - 1, **names))
+        listed = dict(program=str(program.resolve()), folder=os.getcwd(), jobs=rows)
+        write_text(file, json.dumps(listed, indent=1), "check --output")
+        names = dict(python=shlex.quote(sys.executable), file=shlex.quote(str(file)))
+        write_text(script, SCRIPT.format(count=len(wave), last=len(wave) - 1, **names), "check --output")
         wait = [f"--dependency=afterany:{ids[-1]}"] if ids else []
+        command = ["sbatch", "--parsable", log, *wait, *options, str(script)]
         try:
-            run = subprocess.run(
-                ["sbatch", "--parsable", *wait, *options, str(script)], capture_output=True, text=True, check=True
-            )
+            run = subprocess.run(command, capture_output=True, text=True, check=True)
         except FileNotFoundError:
             raise UserError("LAUNCHER=slurm needs sbatch on the PATH: start the sweep on a login node.") from None
         except subprocess.CalledProcessError as error:
@@ -113,7 +119,7 @@ def submit(jobs: Sequence[Job], program: Path, folder: Path, options: Sequence[s
 
 def task(file: str, index: int) -> int:
     """One task of the array: job `index` of the list."""
-    listed = json.loads(Path(file).read_text())
+    listed = json.loads(Path(file).read_text(encoding="utf-8"))
     os.chdir(listed["folder"])
     row = listed["jobs"][index]
     job = Job(Path(row["folder"]), row["arguments"], row["fields"], options=row["options"])
@@ -122,5 +128,13 @@ def task(file: str, index: int) -> int:
     return code
 
 
+def main() -> int:
+    if len(sys.argv) != 3 or not sys.argv[2].isdigit():
+        raise UserError(
+            "This program is for the batch scripts that LAUNCHER=slurm writes: FILE, then the task's number."
+        )
+    return task(sys.argv[1], int(sys.argv[2]))
+
+
 if __name__ == "__main__":
-    sys.exit(task(sys.argv[1], int(sys.argv[2])))
+    exit_on_user_error(main)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from cilmp.errors import UserError, nearest
 from cilmp.results import records
 from cilmp.yamls import PACKAGE, pick
+
+Facts = Callable[[str], dict[str, Any]]  # what a trainer states of its method, by its name
 
 
 @dataclass(eq=False)
@@ -20,12 +23,12 @@ class Job:
 
     folder: Path
     arguments: list[str]
-    fields: dict  # what the record has to say: trainer, config, classes, shots, seed
+    fields: dict[str, Any]  # what the record has to say: trainer, config, classes, shots, seed
     after: Job | None = None
-    options: dict | None = None  # the config it asks for, as differences from the defaults; None: not known
-    kind: tuple = field(init=False)  # runs of one kind take about the same time
+    options: dict[str, Any] | None = None  # the config it asks for, as differences from the defaults; None: not known
+    kind: tuple[object, ...] = field(init=False)  # runs of one kind take about the same time
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         shown = (self.fields.get(name) for name in ("trainer", "config", "dataset", "shots"))
         self.kind = (*shown, self.after is None)
 
@@ -45,11 +48,9 @@ class Job:
             record = records.read(self.folder)
         except UserError as error:
             return "broken", str(error)
-        asked = {**self.fields, **records.plain(self.options or {})}
-        there = {**record, **record.get("options", {})}
-        known = set(self.fields) - {"dataset"}
-        if self.options is not None:
-            known |= (set(self.options) | set(record.get("options", {}))) - records.IRRELEVANT
+        options = record.get("options", {}) if self.options is not None else {}
+        asked, there = self.asked(), {**record, **options}
+        known = (set(asked) | set(options)) - records.IRRELEVANT - {"dataset"}
         unlike = sorted(key for key in known if asked.get(key) != there.get(key))
         if unlike:
             told = ", ".join(
@@ -57,6 +58,12 @@ class Job:
             )
             return "differs", told
         return "done", ""
+
+    def asked(self) -> dict[str, Any]:
+        """What tells this run from another in the same folder, as JSON holds it."""
+        options = {key: value for key, value in (self.options or {}).items() if key not in records.IRRELEVANT}
+        asked: dict[str, Any] = records.plain({**self.fields, **options})
+        return asked
 
 
 def started(program: Path) -> list[str]:
@@ -81,14 +88,14 @@ class Plan:
     config: str  # '': tiny on the embedded set, vit_b16 elsewhere
     extra: Sequence[str] = ()  # KEY VALUE
 
-    def check(self, protocol: str, facts: Callable[[str], dict] | None = None) -> None:
+    def check(self, protocol: str, facts: Facts | None = None) -> None:
         """Every slip before anything starts.  facts: what a trainer states of its method; None: nothing is known."""
         for data in self.datasets:
             self.dataset_name(data)
             for trainer in self.trainers:
                 self.trainer_yaml(trainer, data)
-        for trainer in self.trainers if facts else ():
-            served = facts(trainer)["protocols"]
+        for trainer in self.trainers:
+            served = facts(trainer)["protocols"] if facts else [protocol]
             if protocol not in served:
                 raise UserError(
                     f"{trainer} knows only the classes it was trained on, so no {protocol}; use {' or '.join(served)}."
@@ -103,7 +110,7 @@ class Plan:
 
     def dataset_name(self, data: str) -> str:
         tree = yaml.safe_load(self.dataset_yaml(data).read_text(encoding="utf-8")) or {}
-        return tree.get("DATASET", {}).get("NAME", data)
+        return str(tree.get("DATASET", {}).get("NAME", data))
 
     def config_of(self, data: str) -> str:
         return self.config or ("tiny" if data == "phantoms" else "vit_b16")
@@ -115,7 +122,9 @@ class Plan:
             raise UserError(f"Unknown trainer '{trainer}'.{nearest(trainer, known)}")
         return pick(folder / trainer, self.config_of(data), f"config of {trainer}")
 
-    def job(self, folder: Path, data: str, trainer: str, seed: int, shots: int, classes: str, after: Job | None = None):
+    def job(
+        self, folder: Path, data: str, trainer: str, seed: int, shots: int, classes: str, after: Job | None = None
+    ) -> Job:
         config = self.trainer_yaml(trainer, data)
         flags = {
             "--root": self.data,
@@ -133,7 +142,7 @@ class Plan:
         fields = dict(trainer=trainer, dataset=self.dataset_name(data), config=config.stem)
         return Job(folder, arguments, fields | dict(classes=classes, shots=shots, seed=seed), after)
 
-    def each(self, datasets: Sequence[str]):
+    def each(self, datasets: Sequence[str]) -> Iterator[tuple[str, str, str, int, int]]:
         """(data set, trainer, config, shots, seed)."""
         for data in datasets:
             for trainer in self.trainers:

@@ -9,10 +9,13 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from types import FrameType
 
+from cilmp import system
+from cilmp.errors import UserError, brief
 from cilmp.results import records
 from cilmp.sweep.jobs import Job
-from cilmp.sweep.launchers import CONSOLE, Busy
+from cilmp.sweep.launchers import CONSOLE, Busy, Launcher, Run
 
 ENOUGH = 10.0  # seconds a run gets to end by itself after SIGTERM
 
@@ -20,14 +23,15 @@ ENOUGH = 10.0  # seconds a run gets to end by itself after SIGTERM
 class Schedule:
     """The loop: longest ready job first, a job a slot; a failed one takes along only those that wait for it."""
 
-    def __init__(self, jobs: Sequence[Job], todo: Sequence[Job], launcher):
+    def __init__(self, jobs: Sequence[Job], todo: Sequence[Job], launcher: Launcher):
         self.launcher, self.todo = launcher, list(todo)
-        self.running: dict = {}  # run -> (job, slot, start)
+        self.running: dict[Run, tuple[Job, str, float]] = {}  # (job, slot, start)
         self.free = list(launcher.slots)
         self.finished: list[Job] = []
         self.failed: dict[Job, str] = {}
         self.total, self.begun, self.stop = len(self.todo), time.time(), 0
-        self.seconds: dict[tuple, list[float]] = {}  # by kind
+        self.waiting = False  # for runs of another sweep alone
+        self.seconds: dict[tuple[object, ...], list[float]] = {}  # by kind
         for job in set(jobs) - set(todo):
             self.learn(job)
 
@@ -46,14 +50,14 @@ class Schedule:
 
     def run(self) -> int:
         """-> 0, or the number of the signal that stopped it."""
-        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-        before = {number: signal.signal(number, self.on_signal) for number in numbers}
+        before = {number: signal.signal(number, self.on_signal) for number in system.STOPS}
         try:
             while (self.todo or self.running) and not self.stop:
                 moved = self.reap()
                 while self.free and self.launch():
                     moved = True
                 self.show(moved)
+                self.say_what_it_waits_for()
                 time.sleep(0.05)
             if self.stop:
                 self.end()
@@ -64,7 +68,7 @@ class Schedule:
                 print(file=sys.stderr)
         return self.stop
 
-    def on_signal(self, number: int, frame) -> None:
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
         self.stop = number
 
     def launch(self) -> bool:
@@ -78,32 +82,60 @@ class Schedule:
             try:
                 slot = self.free[-1]
                 run = self.launcher.start(job, slot)
-            except Busy:  # another sweep has it: look again later
-                if job.state()[0] == "done":
-                    self.todo.remove(job)
-                    self.finished.append(job)
+            except Busy:
+                if self.done_elsewhere(job):
                     return True
-                continue
+                continue  # under way there: look again later
+            except (UserError, OSError) as error:
+                self.todo.remove(job)
+                self.failed[job] = f"not started: {error}"
+                return True
             self.free.pop()
             self.todo.remove(job)
             self.running[run] = job, slot, time.time()
             return True
         return False
 
+    def done_elsewhere(self, job: Job) -> bool:
+        """Another sweep has finished the job, maybe with other options than these."""
+        state, why = job.state()
+        if state == "done":
+            self.finished.append(job)
+        elif state == "differs":
+            self.failed[job] = f"not started: {job.folder} has meanwhile been run with other options ({why})"
+        else:
+            return False
+        self.todo.remove(job)
+        return True
+
+    def say_what_it_waits_for(self) -> None:
+        if self.todo and not self.running and not self.waiting:
+            names = brief([job.name for job in self.todo], 3)
+            print(
+                f"note: what is left runs elsewhere or waits for it ({names}); this ends when that does",
+                file=sys.stderr,
+            )
+        self.waiting = bool(self.todo) and not self.running
+
     def reap(self) -> bool:
         ended = [(run, code) for run in list(self.running) if (code := run.poll()) is not None]
         for run, code in ended:
             job, slot, start = self.running.pop(run)
             self.free.append(slot)
-            if code == 0 and job.state()[0] in ("done", "differs"):
+            if code:
+                run.signal(system.KILL)  # what it leaves behind in its group
+            state, why = job.state()
+            if code == 0 and state == "done":
                 self.finished.append(job)
                 self.learn(job, time.time() - start)
+            elif code == 0 and state == "differs":
+                self.failed[job] = f"its record is not of what was asked: {why}"
             else:
                 self.failed[job] = tail(job, code)
         return bool(ended)
 
     def end(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGKILL):
+        for number in (signal.SIGTERM, system.KILL):
             for run in self.running:
                 run.signal(number)
             patience = time.time() + ENOUGH

@@ -2,7 +2,6 @@
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,38 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
+from started import SBATCH, command, sweep
 
 from cilmp.results import protocols, records
 from cilmp.results import runs as finished
 from cilmp.sweep import jobs
 
 HERE = Path(__file__).parent
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A checkout in small: the program, its configs, and nothing in the environment."""
-    shutil.copy(HERE / "program.py", tmp_path / "program.py")
-    for trainer in ("ZeroshotCLIP", "CoOp", "CILMP", "LinearProbe"):
-        (tmp_path / "configs" / "trainers" / trainer).mkdir(parents=True)
-        (tmp_path / "configs" / "trainers" / trainer / "tiny.yaml").write_text("")
-    (tmp_path / "configs" / "datasets").mkdir()
-    for name in ("phantoms", "busi", "kvasir"):
-        (tmp_path / "configs" / "datasets" / f"{name}.yaml").write_text(f"DATASET:\n  NAME: {name.upper()}\n")
-    for name in ("TRAINERS", "SEEDS", "SHOTS", "CFG", "DATA", "OUTPUT", "GPUS", "JOBS", "LAUNCHER", "SBATCH"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def command(protocol="base2new", *more, output="out", trainers=("ZeroshotCLIP", "CoOp", "CILMP")):
-    base = [sys.executable, "-m", "cilmp.sweep", protocol, "--program", "program.py", "--output", output]
-    return [*base, "--trainers", *trainers, *map(str, more)]
-
-
-def sweep(*args, **kwargs):
-    return subprocess.run(command(*args, **kwargs), capture_output=True, text=True, timeout=60)
 
 
 def rendered(output):
@@ -185,16 +159,6 @@ def test_slips_are_one_line_before_anything_starts(place, arguments, said):
     run = subprocess.run(base, capture_output=True, text=True)
     assert run.returncode == 2 and run.stderr.startswith("error: ") and len(run.stderr.splitlines()) == 1
     assert said in run.stderr and not (place / "output").exists()
-
-
-SBATCH = """#!{python}
-import os, re, subprocess, sys
-print(len(open("calls", "a+").write(" ".join(sys.argv[1:]) + "\\n") and "x") + 40)
-script = sys.argv[-1]
-last = int(re.search(r"--array=0-(\\d+)", open(script).read())[1])
-for index in range(last + 1):
-    subprocess.run(["bash", script], env=os.environ | {{"SLURM_ARRAY_TASK_ID": str(index)}}, stdout=subprocess.DEVNULL)
-"""
 
 
 def test_slurm_array(place, monkeypatch):

@@ -15,6 +15,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
+from cilmp.errors import UserError
+
+TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what it sets for each process
+
 
 class Losses(nn.Module):
     """A method's losses as a forward pass, which is what DistributedDataParallel watches."""
@@ -37,13 +41,24 @@ def rank() -> int:
 
 def start() -> None:
     """Join the processes torchrun announces; all but the first fall silent."""
-    if int(os.environ.get("WORLD_SIZE", 1)) < 2:
+    if announced() < 2:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     if rank():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the process ends
+
+
+def announced() -> int:
+    """How many processes torchrun started; a cluster's WORLD_SIZE without a RANK, or empty, speaks of others."""
+    if not os.environ.get("RANK") or os.environ.get("WORLD_SIZE", "") in ("", "1"):
+        return 1
+    told = {name: os.environ.get(name, "") for name in TORCHRUN}
+    if any(not value or name != "MASTER_ADDR" and not value.isdigit() for name, value in told.items()):
+        shown = ", ".join(f"{name}='{value}'" for name, value in told.items())
+        raise UserError(f"{shown}: torchrun sets all of them; start with torchrun, or without RANK for one process.")
+    return int(told["WORLD_SIZE"])
 
 
 def stop() -> None:
