@@ -92,13 +92,19 @@ def state(model: nn.Module) -> dict[str, Tensor]:
     return {key: value.detach().clone() for key, value in [*model.named_parameters(), *model.named_buffers()]}
 
 
+class Seen(SimpleNamespace):
+    """What was seen of a run; a failure's message would take minutes to spell all of its tensors."""
+
+    __repr__ = object.__repr__
+
+
 def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
     assert before.keys() == after.keys()
     return {key for key, value in before.items() if not torch.equal(value, after[key])}
 
 
 @pytest.fixture(scope="module", params=CASES, ids="-".join)
-def run(request, data, towers, tmp_path_factory) -> SimpleNamespace:
+def run(request, data, towers, tmp_path_factory) -> Seen:
     """A finished run: what a trainer was before, after each step and in the end, and the rate of each step."""
     name, tower = request.param
     folder = tmp_path_factory.mktemp(name)
@@ -118,12 +124,12 @@ def run(request, data, towers, tmp_path_factory) -> SimpleNamespace:
         steps.append(state(model))
 
     @torch.no_grad()
-    def look() -> SimpleNamespace:
+    def look() -> Seen:
         trainer.set_model_mode("eval")
         loss = sum(model.losses(image, label)[0].values()) if trained else None
-        return SimpleNamespace(state=state(model), loss=loss, logits=trainer.model_inference(image))
+        return Seen(state=state(model), loss=loss, logits=trainer.model_inference(image))
 
-    run = SimpleNamespace(name=name, trainer=trainer, folder=folder, again=again, image=image, trained=set(known))
+    run = Seen(name=name, trainer=trainer, folder=folder, again=again, image=image, trained=set(known))
     run.rates, run.steps = rates, steps
     run.in_steps = bool(trained) and not isinstance(trainer, FeatureTrainer)
     run.averages = "GPA_MEAN" in trainer.defaults
