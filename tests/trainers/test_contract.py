@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from models import openai_clip
+from models import CLASSNAMES, openai_clip, random_clip
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -19,6 +19,7 @@ import cilmp.trainers  # noqa: F401  both register
 from cilmp.clip.backbones import TINY
 from cilmp.trainers.engine.config import default_cfg, merge, merge_pairs, read_yaml, trainers
 from cilmp.trainers.features import FeatureTrainer
+from cilmp.trainers.method import Task
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import load_checkpoint, set_random_seed
 
@@ -194,3 +195,11 @@ def test_a_fresh_trainer_with_the_checkpoint_gives_the_same_logits(run):
     if run.in_steps:  # an epoch that is asked for
         fresh.load_model(str(run.folder), epoch=1)
         assert not changed({key: run.steps[STEPS - 1][key] for key in run.trained}, fresh.model.state_dict())
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_clip_it_is_given_is_frozen(name):
+    task = Task(CLASSNAMES, states=[torch.randn(12, 20) for _ in CLASSNAMES])
+    method = KINDS[name].build(random_clip().float(), task, **{k: 2 for k in KINDS[name].defaults if "DEPTH" in k})
+    trained = {key.split(".")[0] for key, p in method.clip.named_parameters() if p.requires_grad}
+    assert trained == ({"visual"} if method.kind == "fine-tuning" else set())
