@@ -10,13 +10,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from models import CLASSNAMES, openai_clip, random_clip
+from models import CLASSNAMES, openai_clip
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import cilmp.datasets
 import cilmp.trainers  # noqa: F401  both register
-from cilmp.clip.backbones import TINY
+from cilmp.clip.backbones import TINY, load_clip
 from cilmp.trainers.engine.config import default_cfg, merge, merge_pairs, read_yaml, trainers
 from cilmp.trainers.features import FeatureTrainer
 from cilmp.trainers.method import Task
@@ -200,6 +200,7 @@ def test_a_fresh_trainer_with_the_checkpoint_gives_the_same_logits(run):
 @pytest.mark.parametrize("name", KINDS)
 def test_the_clip_it_is_given_is_frozen(name):
     task = Task(CLASSNAMES, states=[torch.randn(12, 20) for _ in CLASSNAMES])
-    method = KINDS[name].build(random_clip().float(), task, **{k: 2 for k in KINDS[name].defaults if "DEPTH" in k})
+    depths = {option: 2 for option in KINDS[name].defaults if "DEPTH" in option}
+    method = KINDS[name].build(load_clip("tiny").requires_grad_(True), task, **depths)
     trained = {key.split(".")[0] for key, p in method.clip.named_parameters() if p.requires_grad}
     assert trained == ({"visual"} if method.kind == "fine-tuning" else set())
