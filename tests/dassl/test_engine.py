@@ -126,6 +126,7 @@ def run(cfg, stop=None):
         trainer.before_epoch = killed
         with pytest.raises(KeyboardInterrupt):
             trainer.train()
+        del trainer.before_epoch  # a trainer left to the garbage collector waits five seconds for each worker
     else:
         trainer.train()
     return trainer

@@ -39,9 +39,12 @@ def test_to_the_table_in_coop_s_folders(place):
 
 @pytest.mark.parametrize("fork", ["fork", "--no-fork"])
 def test_killed_and_resumed_gives_the_same_table(place, fork):
+    """Killed at random moments; those of a failure come again with the seed it printed, KILL_SEED=... pytest ..."""
+    seed = int(os.environ.get("KILL_SEED") or time.time_ns())
+    print(f"KILL_SEED={seed}")
     assert sweep("base2new", output="whole").returncode == 0
     more = [fork] if fork.startswith("--") else []
-    rng = random.Random(time.time_ns())
+    rng = random.Random(seed)
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT):
         process = subprocess.Popen(
             [*command("base2new", "--jobs", 2, *more, output="cut"), "--", "SLEEP", "0.4"],

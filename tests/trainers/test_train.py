@@ -22,11 +22,6 @@ QUICK = ["VERBOSE", "False", "DATASET.NUM_SHOTS", "2", "OPTIM.MAX_EPOCH", "2", "
 QUICK += ["DATALOADER.TEST.BATCH_SIZE", "400"]
 
 
-@pytest.fixture(scope="session")
-def data(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("data")
-
-
 @pytest.fixture
 def run(data, monkeypatch, capsys):
     """run(trainer, output, *flags, opts=[...]) -> (exit code, what stderr says)."""
