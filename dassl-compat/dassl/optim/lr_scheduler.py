@@ -7,8 +7,13 @@ from collections.abc import Callable
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from dassl.optim.warmup import (  # noqa: F401  imported from here
+    ConstantWarmupScheduler,
+    LinearWarmupScheduler,
+    _BaseWarmupScheduler,
+)
 from dassl.utils.errors import SettingError
-from dassl.utils.registry import check_availability
+from dassl.utils.tools import check_availability
 
 SCHEDULERS = ("single_step", "multi_step", "cosine")
 WARMUPS = ("linear", "constant")

@@ -4,7 +4,7 @@ from torch import nn
 from dassl.optim.radam import RAdam
 from dassl.utils.errors import SettingError
 from dassl.utils.modules import unwrap
-from dassl.utils.registry import check_availability
+from dassl.utils.tools import check_availability
 
 NAMES = ("adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw")
 
