@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 from torchvision.models import resnet
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from dassl.modeling.backbone.backbone import Backbone
 from dassl.modeling.backbone.build import BACKBONE_REGISTRY
@@ -10,11 +11,11 @@ from dassl.modeling.ops import EFDMix, MixStyle
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 LAYERS = {
-    "resnet18": (resnet.BasicBlock, (2, 2, 2, 2)),
-    "resnet34": (resnet.BasicBlock, (3, 4, 6, 3)),
-    "resnet50": (resnet.Bottleneck, (3, 4, 6, 3)),
-    "resnet101": (resnet.Bottleneck, (3, 4, 23, 3)),
-    "resnet152": (resnet.Bottleneck, (3, 8, 36, 3)),
+    "resnet18": (BasicBlock, (2, 2, 2, 2)),
+    "resnet34": (BasicBlock, (3, 4, 6, 3)),
+    "resnet50": (Bottleneck, (3, 4, 6, 3)),
+    "resnet101": (Bottleneck, (3, 4, 23, 3)),
+    "resnet152": (Bottleneck, (3, 8, 36, 3)),
 }
 
 
