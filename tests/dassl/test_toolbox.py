@@ -17,6 +17,7 @@ from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import (
     Registry,
+    check_availability,
     load_checkpoint,
     load_pretrained_weights,
     resume_from_checkpoint,
@@ -136,9 +137,8 @@ def test_a_kill_while_writing_leaves_the_checkpoint_before(tmp_path, monkeypatch
     save_checkpoint(state, str(tmp_path))
     assert list(load_checkpoint(str(tmp_path / "model.pth.tar-1"))["state_dict"]) == ["weight"]
 
-    def dies(content, path):
-        with open(path, "wb") as file:
-            file.write(b"half")
+    def dies(content, file):
+        file.write(b"half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(torch, "save", dies)
@@ -147,6 +147,17 @@ def test_a_kill_while_writing_leaves_the_checkpoint_before(tmp_path, monkeypatch
             save_checkpoint({**state, "epoch": epoch}, str(tmp_path))
     assert (tmp_path / "checkpoint").read_text() == "model.pth.tar-1\n"
     assert load_checkpoint(str(tmp_path / "model.pth.tar-1"))["epoch"] == 1
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint", "model.pth.tar-1"]
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    """After a power failure a name stands for a whole file or for none."""
+    happened, sync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda number: (happened.append(os.fstat(number).st_size), sync(number)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (happened.append(os.path.basename(b)), replace(a, b)))
+    save_checkpoint({"state_dict": {}, "epoch": 1}, str(tmp_path), is_best=True)
+    sizes = [os.path.getsize(tmp_path / name) for name in happened[1::2]]
+    assert happened[1::2] == ["model.pth.tar-1", "model-best.pth.tar", "checkpoint"] and happened[::2] == sizes
 
 
 def test_pretrained_weights_that_fit(tmp_path, capsys):
@@ -156,8 +167,17 @@ def test_pretrained_weights_that_fit(tmp_path, capsys):
     load_pretrained_weights(layer, str(tmp_path / "w"))
     assert torch.equal(layer.weight, torch.ones(2, 2)) and torch.equal(layer.bias, bias)
     torch.save({"other": torch.ones(1)}, tmp_path / "w")
+    capsys.readouterr()
     load_pretrained_weights(layer, str(tmp_path / "w"))
-    assert "nothing in" in capsys.readouterr().out
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("Loaded 0 of the model's 2 entries")
+    assert said[1].startswith("Warning: 1 of the 1 entries of") and said[1].endswith("are not used: other")
+    assert said[2].startswith("Warning: 2 of the 2 entries of the model are not in") and said[2].endswith(
+        "bias, weight"
+    )
+    torch.save([1, 2], tmp_path / "w")
+    with pytest.raises(ValueError, match="holds no weights"):
+        load_pretrained_weights(layer, str(tmp_path / "w"))
 
 
 def test_evaluator(tmp_path, capsys):
@@ -210,12 +230,19 @@ def test_registry():
     class One:
         pass
 
-    assert registry.get("One") is One and registry.registered_names() == ["One"]
+    class Three:
+        pass
+
+    assert registry.register(Three) is Three
+    assert registry.get("One") is One and registry.registered_names() == ["One", "Three"]
     with pytest.raises(KeyError):
         registry.register(One)
-    registry.register(One, force=True)
+    assert registry.register(One, force=True) is One
     with pytest.raises(KeyError):
         registry.get("Two")
+    with pytest.raises(ValueError) as empty:
+        check_availability("Two", Registry("EMPTY").registered_names(), "MODEL.NETWORK.NAME")
+    assert str(empty.value) == "MODEL.NETWORK.NAME: 'Two' is unknown: nothing is registered there"
 
 
 def test_a_log_file_by_name(tmp_path, monkeypatch):

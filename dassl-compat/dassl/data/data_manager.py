@@ -85,8 +85,10 @@ class DataManager:
 
         options = cfg.DATALOADER
         self.train_loader_x = loader(dataset.train_x, options.TRAIN_X, True)
-        unlabelled = options.TRAIN_X if options.TRAIN_U.SAME_AS_X else options.TRAIN_U
-        self.train_loader_u = loader(dataset.train_u, unlabelled, True) if dataset.train_u else None
+        self.train_loader_u = None
+        if dataset.train_u:
+            unlabelled = options.TRAIN_X if options.TRAIN_U.SAME_AS_X else options.TRAIN_U
+            self.train_loader_u = loader(dataset.train_u, unlabelled, True)
         self.val_loader = loader(dataset.val, options.TEST, False) if dataset.val else None
         self.test_loader = loader(dataset.test, options.TEST, False)
         self._num_classes = dataset.num_classes
@@ -152,15 +154,16 @@ class DatasetWrapper(Dataset):
             output["img"] = img0
         elif isinstance(self.transform, list | tuple):
             for i, transform in enumerate(self.transform):
-                output[f"img{i + 1}" if i else "img"] = self.views(transform, img0)
+                output[f"img{i + 1}" if i else "img"] = self._transform_image(transform, img0)
         else:
-            output["img"] = self.views(self.transform, img0)
+            output["img"] = self._transform_image(self.transform, img0)
         if self.return_img0:
             output["img0"] = self.to_tensor(img0)
         return output
 
-    def views(self, transform, image):
-        images = [transform(image) for _ in range(self.k_tfm)]
+    def _transform_image(self, tfm, img0):
+        """One view of an image, or a list of K_TRANSFORMS; subclasses of third parties call it."""
+        images = [tfm(img0) for _ in range(self.k_tfm)]
         return images if self.k_tfm > 1 else images[0]
 
     def follow_seed(self, worker: int) -> None:

@@ -1,13 +1,18 @@
-"""Orders of training items: plain, or batches balanced over domains or classes."""
+"""Orders of training items: plain, or batches balanced over domains or classes.
+
+An epoch's order is drawn at once, as Dassl 0.6.3 draws it, so that equal seeds give equal batches; the length of an
+epoch is that of an order drawn when a sampler is made.
+"""
 
 import random
 from collections import defaultdict
 from collections.abc import Iterator
 
+import numpy as np
 from torch.utils.data import RandomSampler, Sampler, SequentialSampler
 
 from dassl.utils.errors import SettingError
-from dassl.utils.registry import check_availability
+from dassl.utils.tools import check_availability
 
 
 def positions(data_source, attribute: str) -> dict[int, list[int]]:
@@ -30,18 +35,24 @@ class DomainSampler(Sampler):
                 f"{len(self.by_domain)}: check BATCH_SIZE and N_DOMAIN"
             )
         self.each = batch_size // self.n_domain
-        self.length = len(list(iter(self)))
+        self.length = len(self.order())
 
     def pick(self, domains: list[int]) -> list[int]:
         """The domains of the next batch."""
         raise NotImplementedError
 
-    def __iter__(self) -> Iterator[int]:
-        left = {domain: random.sample(items, len(items)) for domain, items in self.by_domain.items()}
+    def order(self) -> list[int]:
+        left, drawn = {domain: list(items) for domain, items in self.by_domain.items()}, []
         while all(len(items) >= self.each for items in left.values()):
             for domain in self.pick(list(left)):
-                yield from left[domain][: self.each]
-                del left[domain][: self.each]
+                places = random.sample(range(len(left[domain])), self.each)
+                drawn += [left[domain][place] for place in places]
+                for place in sorted(places, reverse=True):
+                    del left[domain][place]
+        return drawn
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.order())
 
     def __len__(self) -> int:
         return self.length
@@ -70,19 +81,24 @@ class RandomClassSampler(Sampler):
             raise SettingError(f"BATCH_SIZE {batch_size} must be at least N_INS {n_ins}")
         self.by_class = positions(data_source, "label")
         self.n_ins, self.n_classes = n_ins, batch_size // n_ins
-        self.length = len(list(iter(self)))
+        self.length = len(self.order())
 
-    def __iter__(self) -> Iterator[int]:
-        groups = {}  # for each class its items, shuffled, in groups of n_ins
+    def order(self) -> list[int]:
+        groups, drawn = {}, []  # for each class its items, shuffled, in groups of n_ins
         for label, items in self.by_class.items():
             short = len(items) < self.n_ins
-            items = random.choices(items, k=self.n_ins) if short else random.sample(items, len(items))
+            items = np.random.choice(items, self.n_ins, replace=True).tolist() if short else list(items)
+            random.shuffle(items)
             groups[label] = [items[i : i + self.n_ins] for i in range(0, len(items) - self.n_ins + 1, self.n_ins)]
         while len(groups) >= self.n_classes:
             for label in random.sample(list(groups), self.n_classes):
-                yield from groups[label].pop(0)
+                drawn += groups[label].pop(0)
                 if not groups[label]:
                     del groups[label]
+        return drawn
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.order())
 
     def __len__(self) -> int:
         return self.length

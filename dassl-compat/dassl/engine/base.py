@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from dassl.engine.writer import SummaryWriter
-from dassl.utils import load_checkpoint, resume_from_checkpoint, save_checkpoint, tolist_if_not
-from dassl.utils.checkpoints import last_common
+from dassl.utils import save_checkpoint, tolist_if_not
+from dassl.utils.checkpoints import BEST, last_whole, load_run, resume_from
 from dassl.utils.modules import unwrap
 from dassl.utils.seeds import random_state, set_random_state
 
@@ -64,10 +64,12 @@ class TrainerBase:
             print("No checkpoint found, train from scratch")
             return 0
         print(f"Found checkpoint at {directory} (will resume training)")
-        file = last_common([osp.join(directory, name) for name in names])
-        for name in names:
-            parts = self._models[name], self._optims[name], self._scheds[name]
-            checkpoint = resume_from_checkpoint(osp.join(directory, name), *parts, file=file, whole=True)
+        found = last_whole([osp.join(directory, name) for name in names])
+        if not found:
+            print("No whole checkpoint found, train from scratch")
+            return 0
+        for name, (path, checkpoint) in zip(names, found, strict=True):
+            resume_from(path, checkpoint, self._models[name], self._optims[name], self._scheds[name])
         if checkpoint.get("random"):
             set_random_state(checkpoint["random"])
         return checkpoint["epoch"]
@@ -77,10 +79,10 @@ class TrainerBase:
         if not directory:
             print("Note that load_model() is skipped as no pretrained model is given")
             return
-        file = "model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}"
+        file = BEST if epoch is None else f"model.pth.tar-{epoch}"
         for name in self.get_model_names():
             path = osp.join(directory, name, file)
-            checkpoint = load_checkpoint(path)
+            checkpoint = load_run(path)
             result = checkpoint.get("val_result")
             known = "" if result is None else f", val_result = {result:.1f}"
             print(f"Load {path} to {name} (epoch = {checkpoint['epoch']}{known})")

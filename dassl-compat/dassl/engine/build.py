@@ -1,4 +1,5 @@
-from dassl.utils.registry import Registry, check_availability
+from dassl.utils.registry import Registry
+from dassl.utils.tools import check_availability
 
 TRAINER_REGISTRY = Registry("TRAINER")
 

@@ -15,8 +15,10 @@ from dassl.engine.writer import SummaryWriter  # noqa: F401  third parties impor
 from dassl.evaluation import build_evaluator
 from dassl.modeling import build_backbone, build_head
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import AverageMeter, MetricMeter, count_num_param, load_checkpoint, load_pretrained_weights
-from dassl.utils.registry import check_availability
+from dassl.utils import AverageMeter, MetricMeter, count_num_param, load_pretrained_weights
+from dassl.utils.checkpoints import BEST, load_run
+from dassl.utils.errors import DamagedCheckpoint
+from dassl.utils.tools import check_availability
 
 
 class SimpleNet(nn.Module):
@@ -101,11 +103,18 @@ class SimpleTrainer(TrainerBase):
         directory = self.cfg.RESUME or self.output_dir
         self.start_epoch = self.resume_model_if_exist(directory)
         if self.start_epoch and self.cfg.TEST.FINAL_MODEL == "best_val":
-            best = osp.join(directory, self.get_model_names()[0], "model-best.pth.tar")
-            if osp.exists(best):
-                self.best_result = load_checkpoint(best)["val_result"]
+            self.best_result = self.best_so_far(directory)
         self.init_writer(osp.join(self.output_dir, "tensorboard"))
         self.time_start = time.time()  # to remember how long it took
+
+    def best_so_far(self, directory: str) -> float:
+        """The validation result of a run's best model."""
+        best = osp.join(directory, self.get_model_names()[0], BEST)
+        try:
+            return load_run(best)["val_result"]
+        except (DamagedCheckpoint, FileNotFoundError) as error:
+            print(f"{error}: the next epoch is the best so far")
+            return -float("inf")
 
     def after_train(self) -> None:
         print("Finish training\nFinished training")  # parsers of results wait for the one or for the other
@@ -127,7 +136,7 @@ class SimpleTrainer(TrainerBase):
             result = self.test(split="val")
             if result > self.best_result:
                 self.best_result = result
-                self.save_model(self.epoch, self.output_dir, val_result=result, model_name="model-best.pth.tar")
+                self.save_model(self.epoch, self.output_dir, val_result=result, model_name=BEST)
         if last or (frequency > 0 and (self.epoch + 1) % frequency == 0):
             self.save_model(self.epoch, self.output_dir)
 
@@ -159,18 +168,7 @@ class SimpleTrainer(TrainerBase):
     def parse_batch_test(self, batch) -> tuple[Tensor, Tensor]:
         return tuple(batch[key].to(self.device, non_blocking=True) for key in ("img", "label"))
 
-
-class TrainerXU(SimpleTrainer):
-    """Labelled and unlabelled images; TRAIN.COUNT_ITER says which of them make an epoch."""
-
-    def run_epoch(self) -> None:
-        lengths = {"train_x": len(self.train_loader_x), "train_u": len(self.train_loader_u)}
-        lengths["smaller_one"] = min(lengths.values())
-        check_availability(self.cfg.TRAIN.COUNT_ITER, lengths, "TRAIN.COUNT_ITER")
-        self.run_batches(
-            zip(endless(self.train_loader_x), endless(self.train_loader_u), strict=False),
-            lengths[self.cfg.TRAIN.COUNT_ITER],
-        )
+    # one epoch
 
     def run_batches(self, batches, count: int) -> None:
         """An epoch of `count` batches; what reaches forward_backward() are their parts."""
@@ -203,12 +201,24 @@ class TrainerXU(SimpleTrainer):
                 self.write_scalar(f"train/{name}", meter.avg, step)
             self.write_scalar("train/lr", lr, step)
 
+
+class TrainerXU(SimpleTrainer):
+    """Labelled and unlabelled images; TRAIN.COUNT_ITER says which of them make an epoch."""
+
+    def run_epoch(self) -> None:
+        lengths = {"train_x": len(self.train_loader_x), "train_u": len(self.train_loader_u)}
+        lengths["smaller_one"] = min(lengths.values())
+        check_availability(self.cfg.TRAIN.COUNT_ITER, lengths, "TRAIN.COUNT_ITER")
+        # both start before the first batch: an equal seed then gives Dassl's batches
+        both = Endless(self.train_loader_x), Endless(self.train_loader_u)
+        self.run_batches(zip(*both, strict=False), lengths[self.cfg.TRAIN.COUNT_ITER])
+
     def parse_batch_train(self, batch_x, batch_u):
         image, label = self.parse_batch_test(batch_x)
         return image, label, batch_u["img"].to(self.device, non_blocking=True)
 
 
-class TrainerX(TrainerXU):
+class TrainerX(SimpleTrainer):
     """Labelled images only."""
 
     def run_epoch(self) -> None:
@@ -218,6 +228,18 @@ class TrainerX(TrainerXU):
         return (*self.parse_batch_test(batch), batch["domain"].to(self.device, non_blocking=True))
 
 
-def endless(loader):
-    while True:
-        yield from loader
+class Endless:
+    """A loader's batches, from its start again behind its end."""
+
+    def __init__(self, loader):
+        self.loader, self.batches = loader, iter(loader)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        try:
+            return next(self.batches)
+        except StopIteration:
+            self.batches = iter(self.loader)
+            return next(self.batches)

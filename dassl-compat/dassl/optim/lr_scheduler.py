@@ -7,10 +7,15 @@ from collections.abc import Callable
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from dassl.optim.warmup import (  # noqa: F401  imported from here
+    ConstantWarmupScheduler,
+    LinearWarmupScheduler,
+    _BaseWarmupScheduler,
+)
 from dassl.utils.errors import SettingError
-from dassl.utils.registry import check_availability
+from dassl.utils.tools import check_availability
 
-SCHEDULERS = ("single_step", "multi_step", "cosine")
+AVAI_SCHEDS = ("single_step", "multi_step", "cosine")
 WARMUPS = ("linear", "constant")
 
 
@@ -48,7 +53,7 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg) -> EpochLR:
 
     The schedule starts behind the warm-up; with WARMUP_RECOUNT False it has used up the warm-up's epochs as well.
     """
-    check_availability(optim_cfg.LR_SCHEDULER, SCHEDULERS, "OPTIM.LR_SCHEDULER")
+    check_availability(optim_cfg.LR_SCHEDULER, AVAI_SCHEDS, "OPTIM.LR_SCHEDULER")
     warm = max(optim_cfg.WARMUP_EPOCH, 0)
     if warm:
         check_availability(optim_cfg.WARMUP_TYPE, WARMUPS, "OPTIM.WARMUP_TYPE")

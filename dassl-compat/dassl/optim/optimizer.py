@@ -4,14 +4,14 @@ from torch import nn
 from dassl.optim.radam import RAdam
 from dassl.utils.errors import SettingError
 from dassl.utils.modules import unwrap
-from dassl.utils.registry import check_availability
+from dassl.utils.tools import check_availability
 
-NAMES = ("adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw")
+AVAI_OPTIMS = ("adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw")
 
 
 def build_optimizer(model, optim_cfg, param_groups=None) -> torch.optim.Optimizer:
     """For a module (all its parameters, or staged learning rates), or for parameters or groups as they are."""
-    check_availability(optim_cfg.NAME, NAMES, "OPTIM.NAME")
+    check_availability(optim_cfg.NAME, AVAI_OPTIMS, "OPTIM.NAME")
     if param_groups is None:
         if optim_cfg.STAGED_LR:
             param_groups = staged(model, optim_cfg)

@@ -13,9 +13,10 @@ from dassl.utils.modules import (  # noqa: F401
     open_all_layers,
     open_specified_layers,
 )
-from dassl.utils.registry import Registry, check_availability  # noqa: F401
+from dassl.utils.registry import Registry  # noqa: F401
 from dassl.utils.seeds import set_random_seed  # noqa: F401
 from dassl.utils.tools import (  # noqa: F401
+    check_availability,
     check_isfile,
     collect_env_info,
     download_url,

@@ -5,6 +5,10 @@ class SettingError(ValueError, AssertionError, TypeError):
     """An option, or a file it names, that does not fit.  (Dassl raises one of the three, by the place.)"""
 
 
+class DamagedCheckpoint(SettingError):
+    """A file that was not written to its end, or is none of torch's."""
+
+
 class BrokenImage(OSError):
     """An image that cannot be read, in one line that names it.
 

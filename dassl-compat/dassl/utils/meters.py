@@ -4,7 +4,7 @@ import torch
 
 
 class AverageMeter:
-    """The last value and the running mean; tensors are read when asked for, so no step waits for its device."""
+    """The last value and the running mean, in float64; tensors are read when asked for: no step waits for a device."""
 
     def __init__(self, ema: bool = False):
         """ema: an exponential average of weight 0.9 on the past instead of the mean."""
@@ -17,7 +17,7 @@ class AverageMeter:
 
     def update(self, val, n: int = 1) -> None:
         if isinstance(val, torch.Tensor):
-            val = val.detach()
+            val = val.detach().to(torch.float32 if val.device.type == "mps" else torch.float64)
         self._val = val
         self._sum = self._sum + val * n
         self.count += n

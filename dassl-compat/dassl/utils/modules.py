@@ -15,6 +15,12 @@ def count_num_param(model=None, params=None) -> int:
     return sum(sum(q.numel() for q in p["params"]) if isinstance(p, dict) else p.numel() for p in params)
 
 
+def set_bn_to_eval(module: nn.Module) -> None:
+    """For model.apply(): batch normalisation keeps its running statistics; its scale and shift still learn."""
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        module.eval()
+
+
 def open_all_layers(model: nn.Module) -> None:
     """Train every layer."""
     model.train()

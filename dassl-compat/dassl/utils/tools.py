@@ -5,12 +5,14 @@ import os.path as osp
 import platform
 import sys
 import warnings
+from collections.abc import Iterable
 from importlib import metadata
 
 import torch
 from PIL import Image
 
-from dassl.utils.errors import BrokenImage
+from dassl.utils.errors import BrokenImage, SettingError
+from dassl.utils.seeds import set_random_seed  # noqa: F401  imported from here
 
 
 def mkdir_if_missing(dirname: str) -> None:
@@ -43,6 +45,21 @@ def listdir_nohidden(path: str, sort: bool = False) -> list[str]:
 
 def get_most_similar_str_to_a_from_b(a: str, b) -> str | None:
     return max(b, key=lambda name: difflib.SequenceMatcher(None, a, name).ratio(), default=None)
+
+
+def check_availability(requested: str, available: Iterable[str], option: str = "") -> None:
+    """Raise SettingError, with the choices and the likeliest one meant, unless `requested` is among them.
+
+    option: the key of the configuration that asked.
+    """
+    available = list(available)
+    if requested in available:
+        return
+    where = f"{option}: " if option else ""
+    if not available:
+        raise SettingError(f"{where}'{requested}' is unknown: nothing is registered there")
+    nearest = get_most_similar_str_to_a_from_b(requested, available)
+    raise SettingError(f"{where}'{requested}' is not among {available}. Did you mean '{nearest}'?")
 
 
 def tolist_if_not(x) -> list:

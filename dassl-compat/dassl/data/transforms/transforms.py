@@ -1,14 +1,21 @@
 """Augmentations by name, applied in a fixed order whatever the order in INPUT.TRANSFORMS.
 
-All random draws are torch's, so a worker's seed settles them.
+Draws are those of Dassl 0.6.3: crops, flips and colours from torch's random state, translations and whether there is
+noise from Python's, cutouts from NumPy's; a worker's seed settles all three.  The policies (AutoAugment, RandAugment)
+draw otherwise than Dassl's own, and which magnitude is Python's draw.
 """
 
+import random
+
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision import transforms as T
 from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as F
 
-from dassl.utils.registry import check_availability
+from dassl.utils.tools import check_availability
 
 INTERPOLATION_MODES = {
     "bilinear": InterpolationMode.BILINEAR,
@@ -27,7 +34,7 @@ class Cutout:
         image, half = image.clone(), self.length // 2
         height, width = image.shape[1:]
         for _ in range(self.n_holes):
-            y, x = torch.randint(height, ()).item(), torch.randint(width, ()).item()
+            y, x = np.random.randint(height), np.random.randint(width)
             image[:, max(y - half, 0) : y + half, max(x - half, 0) : x + half] = 0
         return image
 
@@ -39,9 +46,9 @@ class GaussianNoise:
         self.mean, self.std, self.p = mean, std, p
 
     def __call__(self, image: Tensor) -> Tensor:
-        if torch.rand(()) >= self.p:
+        if random.uniform(0, 1) > self.p:
             return image
-        return image + torch.randn_like(image) * self.std + self.mean
+        return image + (torch.randn(image.shape) * self.std + self.mean)
 
 
 class InstanceNormalization:
@@ -51,10 +58,19 @@ class InstanceNormalization:
         return (image - image.mean((1, 2), keepdim=True)) / (image.std((1, 2), keepdim=True) + 1e-8)
 
 
-def translation(size, interpolation) -> T.RandomChoice:
-    """Every second image is enlarged to 9/8 and cropped back at a random place."""
-    larger = T.Resize([round(side * 1.125) for side in size], interpolation)
-    return T.RandomChoice([T.Resize(size, interpolation), T.Compose([larger, T.RandomCrop(size)])])
+class Random2DTranslation:
+    """Every second image is enlarged to 9/8 and cropped back at a random place, the others are resized."""
+
+    def __init__(self, height: int, width: int, p: float = 0.5, interpolation=InterpolationMode.BILINEAR):
+        self.size, self.p, self.interpolation = (height, width), p, interpolation
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        if random.uniform(0, 1) > self.p:
+            return F.resize(image, self.size, self.interpolation)
+        larger = [round(side * 1.125) for side in self.size]
+        left = round(random.uniform(0, larger[1] - self.size[1]))
+        top = round(random.uniform(0, larger[0] - self.size[0]))
+        return F.crop(F.resize(image, larger, self.interpolation), top, left, *self.size)
 
 
 def any_magnitude(n: int, p: float = 1.0) -> T.Compose:
@@ -65,7 +81,7 @@ def any_magnitude(n: int, p: float = 1.0) -> T.Compose:
 
 # in the order of application; each takes cfg.INPUT and the interpolation
 ON_IMAGES = {
-    "random_translation": lambda c, mode: translation(c.SIZE, InterpolationMode.BILINEAR),
+    "random_translation": lambda c, mode: Random2DTranslation(*c.SIZE),
     "random_crop": lambda c, mode: T.RandomCrop(c.SIZE, padding=c.CROP_PADDING),
     "random_resized_crop": lambda c, mode: T.RandomResizedCrop(c.SIZE, scale=c.RRCROP_SCALE, interpolation=mode),
     "random_flip": lambda c, mode: T.RandomHorizontalFlip(),

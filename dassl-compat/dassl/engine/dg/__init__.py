@@ -1,0 +1,1 @@
+from dassl.engine.dg.vanilla import Vanilla  # noqa: F401
