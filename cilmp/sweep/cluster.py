@@ -100,7 +100,8 @@ def submit(jobs: Sequence[Job], program: Path, folder: Path, options: Sequence[s
     waves = [[job for job in jobs if job.after not in pending], [job for job in jobs if job.after in pending]]
     for number, wave in enumerate(wave for wave in waves if wave):
         file, script = folder / f"wave{number}.json", folder / f"wave{number}.sh"
-        rows = [dict(folder=str(j.folder), arguments=j.arguments, fields=j.fields, options=j.options) for j in wave]
+        named = ("arguments", "fields", "options", "made_from")
+        rows = [{"folder": str(job.folder)} | {name: getattr(job, name) for name in named} for job in wave]
         listed = dict(program=str(program.resolve()), folder=os.getcwd(), jobs=rows)
         write_text(file, json.dumps(listed, indent=1), "check --output")
         names = dict(python=shlex.quote(sys.executable), file=shlex.quote(str(file)))
@@ -122,7 +123,7 @@ def task(file: str, index: int) -> int:
     listed = json.loads(Path(file).read_text(encoding="utf-8"))
     os.chdir(listed["folder"])
     row = listed["jobs"][index]
-    job = Job(Path(row["folder"]), row["arguments"], row["fields"], options=row["options"])
+    job = Job(Path(row.pop("folder")), **row)
     code = run_one(job, Path(listed["program"]))
     print(f"{job.name}: {'done' if (job.folder / records.NAME).exists() else f'failed, see {job.folder / CONSOLE}'}")
     return code

@@ -26,6 +26,7 @@ class Job:
     fields: dict[str, Any]  # what the record has to say: trainer, config, classes, shots, seed
     after: Job | None = None
     options: dict[str, Any] | None = None  # the config it asks for, as differences from the defaults; None: not known
+    made_from: dict[str, str] = field(default_factory=dict)  # SHA-256 of the files it reads, '' where not known
     kind: tuple[object, ...] = field(init=False)  # runs of one kind take about the same time
 
     def __post_init__(self) -> None:
@@ -52,12 +53,11 @@ class Job:
         asked, there = self.asked(), {**record, **options}
         known = (set(asked) | set(options)) - records.IRRELEVANT - {"dataset"}
         unlike = sorted(key for key in known if asked.get(key) != there.get(key))
-        if unlike:
-            told = ", ".join(
-                f"{key} {there.get(key, 'default')} there, {asked.get(key, 'default')} asked" for key in unlike
-            )
-            return "differs", told
-        return "done", ""
+        told = [f"{key} {there.get(key, 'default')} there, {asked.get(key, 'default')} asked" for key in unlike]
+        hashes = record.get("made_from", {})
+        changed = [what for what, now in self.made_from.items() if now and hashes.get(what) not in ("", None, now)]
+        told += [f"another {what} there than now" for what in sorted(changed)]
+        return ("differs", ", ".join(told)) if told else ("done", "")
 
     def asked(self) -> dict[str, Any]:
         """What tells this run from another in the same folder, as JSON holds it."""

@@ -36,6 +36,7 @@ def call(main, *arguments, code=0):
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
+    (folder / "data").mkdir()
     options = ["few_shot", "--seeds", 1, "--shots", 1, "--jobs", 2, "--data", folder / "data", "--cfg", "tiny"]
     options += ["--output", folder / "output", "--trainers", *TRAINERS, "--", "OPTIM.MAX_EPOCH", 1]
     return [str(option) for option in options]
