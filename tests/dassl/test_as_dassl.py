@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 from torch.optim.lr_scheduler import StepLR
+from torchvision.models import WeightsEnum, get_model
 
 from dassl.data import DataManager, DatasetWrapper
 from dassl.data.samplers import build_sampler
@@ -136,20 +137,21 @@ def test_both_loaders_start_before_the_first_batch(cfg):
     class Loader(list):
         def __iter__(self):
             happened.append(f"start {self[0][0]}")
-            return super().__iter__()
+            return (happened.append(batch) or batch for batch in super().__iter__())
 
     class Both(TrainerXU):
         def build_model(self):
             self.train_loader_x, self.train_loader_u = Loader(["x1", "x2", "x3"]), Loader(["u1", "u2"])
 
         def forward_backward(self, batch_x, batch_u):
-            happened.append(batch_x + batch_u)
+            happened.append("step")
 
     cfg.TRAIN.PRINT_FREQ = 3
     trainer = Both(cfg)
     trainer.show_progress = lambda *meters: None
     trainer.run_epoch()
-    assert happened == ["start x", "start u", "x1u1", "x2u2", "start u", "x3u1"]
+    steps = "start x, start u, x1, u1, step, x2, u2, step, x3, start u, u1, step"
+    assert happened == steps.split(", ")
 
 
 SAMPLED = {
@@ -209,6 +211,15 @@ def test_backbones_have_dassls_names_and_first_weights(name, entries, first, las
     assert (len(keys), keys[0], keys[-1], model.out_features) == (entries, first, last, width)
     assert sum(p.double().sum().item() for p in model.parameters()) == pytest.approx(total, abs=1e-3)
     assert model.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, width)
+
+
+@pytest.mark.parametrize("name, published", [("resnet18_ms_l1", "resnet18"), ("mobilenet_v2", "mobilenet_v2")])
+def test_pretrained_weights_are_the_first_published(monkeypatch, name, published):
+    asked, weights = [], get_model(published).state_dict()
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda self, **options: asked.append(str(self)) or weights)
+    model = build_backbone(name, verbose=False)
+    assert len(asked) == 1 and asked[0].endswith("IMAGENET1K_V1")
+    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
 
 
 def test_a_network_has_dassls_names(cfg):
