@@ -176,14 +176,14 @@ def compared(names: dict[str, Any], protocol: str) -> list[str]:
 
 def read_options(program: Path, names: dict[str, Any], jobs: Sequence[Job]) -> None:
     """Let the program read every job's config: a slip shows before anything starts."""
-    if not {"parse_args", "build_cfg", "differences", "made_from"} <= set(names):  # another program: unknown
+    if not {"parse_args", "build_cfg", "differences"} <= set(names):  # another program: its options stay unknown
         return
     argv = sys.argv
     try:
         for job in jobs:
             sys.argv = [str(program), *job.arguments]
             cfg = names["build_cfg"](names["parse_args"]())
-            job.options, job.made_from = names["differences"](cfg), names["made_from"](cfg)
+            job.options, job.made_from = names["differences"](cfg), names.get("made_from", lambda cfg: {})(cfg)
     finally:
         sys.argv = argv
 
