@@ -63,6 +63,7 @@ def test_to_the_table_in_coop_s_folders(place):
     assert before == {p: p.stat().st_mtime_ns for p in place.rglob("result.json")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fork", ["fork", "--no-fork"])
 def test_killed_and_resumed_gives_the_same_table(place, fork):
     """Killed at random moments; those of a failure come again with the seed it printed, KILL_SEED=... pytest ..."""
@@ -221,6 +222,7 @@ def test_slurm_array(place, monkeypatch):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     subprocess.run("timeout 5 sinfo -h -t idle,mix 2>/dev/null | grep -q .", shell=True).returncode != 0,
     reason="no SLURM here",
@@ -234,6 +236,7 @@ def test_real_slurm(place):
     assert "2 finished" in run.stdout, [path.read_text() for path in place.rglob("slurm/*/*.txt")]
 
 
+@pytest.mark.slow
 def test_real_ray(place):
     pytest.importorskip("ray")
     run = sweep("base2new", "--seeds", 1, "--launcher", "ray", trainers=["CoOp"])
