@@ -99,6 +99,7 @@ def test_a_failure_stops_nothing_but_what_waits_for_it(place):
     assert sweep("base2new", "--seeds", 1).returncode == 0
 
 
+@pytest.mark.slow
 def test_two_sweeps_at_once_share_the_work(place):
     both = [subprocess.Popen([*command("base2new"), "--", "SLEEP", "0.1"], stderr=subprocess.PIPE, text=True)
             for _ in range(2)]  # fmt: skip
@@ -201,6 +202,7 @@ for index in range(last + 1):
 """
 
 
+@pytest.mark.slow
 def test_slurm_array(place, monkeypatch):
     """A stand-in for sbatch runs the array's tasks one after another."""
     (place / "bin").mkdir()
