@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install with the tests' extras and run the tests; arguments go to pytest.
+# Install with the tests' extras and run the tests; arguments go to pytest (-m "not slow": the fast tier).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/install.sh test

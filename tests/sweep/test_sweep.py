@@ -37,6 +37,7 @@ def test_to_the_table_in_coop_s_folders(place):
     assert before == {p: p.stat().st_mtime_ns for p in place.rglob("result.json")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fork", ["fork", "--no-fork"])
 def test_killed_and_resumed_gives_the_same_table(place, fork):
     """Killed at random moments; those of a failure come again with the seed it printed, KILL_SEED=... pytest ..."""
@@ -72,6 +73,7 @@ def test_a_failure_stops_nothing_but_what_waits_for_it(place):
     assert sweep("base2new", "--seeds", 1).returncode == 0
 
 
+@pytest.mark.slow
 def test_two_sweeps_at_once_share_the_work(place):
     both = [subprocess.Popen([*command("base2new"), "--", "SLEEP", "0.1"], stderr=subprocess.PIPE, text=True)
             for _ in range(2)]  # fmt: skip
@@ -164,6 +166,7 @@ def test_slips_are_one_line_before_anything_starts(place, arguments, said):
     assert said in run.stderr and not (place / "output").exists()
 
 
+@pytest.mark.slow
 def test_slurm_array(place, monkeypatch):
     """A stand-in for sbatch runs the array's tasks one after another."""
     (place / "bin").mkdir()
@@ -185,6 +188,7 @@ def test_slurm_array(place, monkeypatch):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     subprocess.run("timeout 5 sinfo -h -t idle,mix 2>/dev/null | grep -q .", shell=True).returncode != 0,
     reason="no SLURM here",
@@ -198,6 +202,7 @@ def test_real_slurm(place):
     assert "2 finished" in run.stdout, [path.read_text() for path in place.rglob("slurm/*/*.txt")]
 
 
+@pytest.mark.slow
 def test_real_ray(place):
     pytest.importorskip("ray")
     run = sweep("base2new", "--seeds", 1, "--launcher", "ray", trainers=["CoOp"])

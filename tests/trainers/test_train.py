@@ -13,11 +13,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from cilmp import train
+from cilmp import predict, train
 from cilmp.errors import exit_on_user_error
+from cilmp.restore import restore
+from cilmp.results.predictions import Predictions
 
 HOME = Path(__file__).parents[2]
 TRAINERS = sorted(p.parent.name for p in (HOME / "configs/trainers").glob("*/tiny.yaml"))
+ONE_FAST = [pytest.param(name, marks=() if name == "CoOp" else pytest.mark.slow) for name in TRAINERS]
 QUICK = ["VERBOSE", "False", "DATASET.NUM_SHOTS", "2", "OPTIM.MAX_EPOCH", "2", "DATALOADER.TRAIN_X.BATCH_SIZE", "4"]
 QUICK += ["DATALOADER.TEST.BATCH_SIZE", "400"]
 
@@ -40,7 +43,7 @@ def run(data, monkeypatch, capsys):
     return call
 
 
-@pytest.mark.parametrize("trainer", TRAINERS)
+@pytest.mark.parametrize("trainer", ONE_FAST)
 def test_trains_tests_and_leaves_a_record(run, trainer, tmp_path):
     code, said = run(trainer, tmp_path, opts=["TEST.SAVE_PREDICTIONS", "True"])
     assert code == 0, said
@@ -56,6 +59,7 @@ def test_trains_tests_and_leaves_a_record(run, trainer, tmp_path):
     assert all(Path(path).is_file() for path in predictions["path"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trainer", ["CoOp", "CoCoOp", "MaPLe", "CILMP"])
 def test_prompts_of_the_base_classes_serve_the_new_ones(run, trainer, tmp_path):
     assert run(trainer, tmp_path / "base", opts=["DATASET.SUBSAMPLE_CLASSES", "base"])[0] == 0
@@ -72,6 +76,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return torch.load(path, weights_only=True)["state_dict"]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_in_the_same_numbers(run, tmp_path):
     opts = ["OPTIM.MAX_EPOCH", 3, "TRAIN.CHECKPOINT_FREQ", 1, "TEST.NO_TEST", True]
     assert run("CILMP", tmp_path / "whole", opts=opts)[0] == 0
@@ -140,11 +145,22 @@ def make_knowledge(folder: Path, states: dict[str, torch.Tensor]) -> Path:
 def coop_run(data, tmp_path_factory) -> Path:
     """A finished run of another trainer."""
     out = tmp_path_factory.mktemp("coop")
-    argv = [sys.executable, "train.py", "--root", data, "--seed", 1, "--trainer", "CoOp", "--output-dir", out]
-    argv += ["--dataset-config-file", "configs/datasets/phantoms.yaml"]
-    argv += ["--config-file", "configs/trainers/CoOp/tiny.yaml", *QUICK]
-    subprocess.run(list(map(str, argv)), cwd=HOME, check=True, capture_output=True)
+    argv = ["train.py", "--root", data, "--seed", 1, "--trainer", "CoOp", "--output-dir", out]
+    argv += ["--dataset-config-file", HOME / "configs/datasets/phantoms.yaml"]
+    argv += ["--config-file", HOME / "configs/trainers/CoOp/tiny.yaml", *QUICK, "TEST.SAVE_PREDICTIONS", True]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(sys, "argv", list(map(str, argv)))
+        patch.setattr(sys, "stdout", sys.stdout)
+        exit_on_user_error(train.guarded)
     return out
+
+
+def test_a_finished_run_predicts_as_in_its_test(coop_run):
+    saved, trainer = Predictions.read(coop_run), restore(coop_run, "cpu")
+    rows = predict.probabilities_of(trainer, saved.paths[::80], batch_size=4, workers=0)
+    probabilities, errors = zip(*((row, error) for _, row, error in rows), strict=True)
+    np.testing.assert_allclose(probabilities, saved.probabilities[::80], atol=2e-5)
+    assert trainer.classnames == saved.classnames and not any(errors)
 
 
 SLIPS = {  # what the user did: (trainer, flags, options, what the line must say)
@@ -219,6 +235,7 @@ def test_the_authors_yaml_drives_cilmp(tmp_path):
     assert (cfg.TRAINER.CILMP.N_CTX_TEXT, cfg.TRAINER.CILMP.PROMPT_DEPTH_TEXT) == (3, 7)
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_learns_from_the_joined_batch(data, tmp_path):
     """torchrun over gloo against one process with twice the batch: the same prompts, to rounding."""
     common = ["train.py", "--root", data, "--seed", 1, "--trainer", "CILMP"]
