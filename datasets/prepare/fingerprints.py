@@ -43,7 +43,7 @@ def fingerprints(paths: list[str], title: str = "Hashing") -> list[Fingerprint]:
     try:
         import imagehash  # noqa: F401
     except ImportError:
-        raise UserError("Looking for duplicates needs imagehash: pip install 'cilmp[data]'.") from None
+        raise UserError("Looking for duplicates needs imagehash: pip install imagehash.") from None
     from tqdm import tqdm
 
     bar = partial(tqdm, desc=title, total=len(paths), unit="image", disable=None)
