@@ -1,6 +1,6 @@
 """From a DICOM file to the grey or colour values that it stores (extra [dicom]); `cilmp.images` makes them visible.
 
-The steps of the standard's grey pipeline (PS3.3 C.11): modality LUT or rescale, VOI LUT or the first stored window, then
+The steps of the standard's grey pipeline (PS3.3 C.11): modality LUT or rescale, VOI LUT or the first stored window,
 MONOCHROME1 inverted.  A tag that is there and blank counts as one that is not there.
 """
 

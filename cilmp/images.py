@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from cilmp import dicom
 from cilmp.errors import UserError, brief
@@ -50,6 +50,8 @@ def read_image(path: str) -> Image.Image:
 
 def explain(error: Exception) -> str:
     """One line."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no image of a kind that is known"
     return " ".join((str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}").split())
 
 

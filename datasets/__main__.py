@@ -75,7 +75,10 @@ def on_disk(dataset: type[SplitDataset], root: str) -> str:
     for layout in dataset.layouts():
         path = Path(root, layout.dataset_dir, layout.split).expanduser()
         if path.is_file():
-            split = splits.read(path)
+            try:
+                split = splits.read(path)
+            except UserError:
+                return "cannot be read: see check"
             return "/".join(str(len(split.get(name, ()))) for name in splits.NAMES)
     return ""
 
@@ -133,6 +136,8 @@ def main() -> int:
     else:
         from cilmp.datasets.prepare.show import show
 
+        if args.each < 1:
+            raise UserError(f"--each is {args.each}: give 1 or more.")
         print(show(dataset, args.root, Path(args.output or f"{args.name}.png"), args.each))
     return 0
 

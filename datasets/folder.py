@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import unicodedata
 from pathlib import Path
 
@@ -34,13 +35,16 @@ class FOLDER(SplitDataset):
 
 
 def from_folders(tree: Tree) -> list[Record]:
-    records = []
+    records, alike = [], set()
     for member in tree.images:
         folders = member.split("/")[:-1]
         classes = [folder for folder in folders if not part(folder)]
         if classes:
             split = next(filter(None, map(part, folders)), "")
             records.append(Record(member, spelt(classes[-1]), split=split))
+            alike.update(folder for folder in classes[:-1] if re.match("train|test|val", folder, re.I))
+    if alike and not any(record.split for record in records):
+        print(f"Folders {brief(sorted(alike))} are not read as a published split: call them train, val and test")
     return records
 
 
