@@ -91,13 +91,16 @@ def test_a_window_of_an_enhanced_image(tmp_path):
     assert abs(rgb(tmp_path / "enhanced.dcm").astype(int) - 64).max() <= 2
 
 
-@pytest.mark.parametrize("bits, entries", [(8, 4096), (16, 4096), (12, 16)])
+@pytest.mark.parametrize("bits, entries", [(8, 16), (8, 4096), (16, 4096), (12, 16)])
 def test_a_voi_lut_settles_the_grey(tmp_path, bits, entries):
     lut = pydicom.Dataset()
     top = 2**bits - 1
     lut.LUTDescriptor = [entries, 1000, bits]
     lut.LUTData = np.array([min(i * top // 8, top) for i in range(entries)], "<u2").tobytes()
-    write(tmp_path / "lut.dcm", (996 + RAMP % 16).astype(np.uint16), VOILUTSequence=[lut])
+    values = (996 + RAMP % 16).astype(np.uint16)
+    values[1, 0] = 1000 + 256 + 1  # beyond the table: its last entry
+    write(tmp_path / "lut.dcm", values, VOILUTSequence=[lut])
+    assert rgb(tmp_path / "lut.dcm")[1, 0, 0] == 255
     got = rgb(tmp_path / "lut.dcm")[0, :, 0].astype(int)
     assert abs(got - np.clip(np.arange(-4, 12) * 255 / 8, 0, 255)).max() <= 1
 
