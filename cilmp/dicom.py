@@ -111,23 +111,32 @@ def number(data: Dataset, name: str, group: str) -> float | None:
 
 def rescaled(pixels: np.ndarray, data: Dataset) -> np.ndarray:
     """By the modality LUT, or slope and intercept; as they are where these change nothing."""
-    from pydicom.pixels import apply_modality_lut
-
     if data.get("ModalityLUTSequence"):
-        return apply_modality_lut(pixels, data)
+        return looked_up(pixels, data.ModalityLUTSequence[0], data)[0]
     slope, intercept = (number(data, f"Rescale{x}", "PixelValueTransformationSequence") for x in ("Slope", "Intercept"))
     slope, intercept = 1.0 if slope is None else slope, intercept or 0.0
     return pixels if (slope, intercept) == (1, 0) else pixels * np.float64(slope) + intercept
 
 
+def looked_up(values: np.ndarray, lut: Dataset, data: Dataset) -> tuple[np.ndarray, int]:
+    """Each value's entry in a LUT, beyond its ends the first or last one, and the bits of an entry.
+
+    pydicom counts entries in the depth of an entry, so that value 300 of a table of 8 bits becomes value 44.
+    """
+    entries, first, bits = lut.LUTDescriptor
+    table = lut.LUTData
+    if isinstance(table, bytes):
+        wide = np.dtype(np.uint16).newbyteorder("<" if data.original_encoding[1] is not False else ">")
+        table = np.frombuffer(table, np.uint8 if len(table) < 2 * (entries or 2**16) else wide)
+    table = np.asarray(table)[: entries or 2**16]
+    return table[np.clip(np.rint(values) - first, 0, len(table) - 1).astype(np.int64)], bits
+
+
 def windowed(grey: np.ndarray, data: Dataset) -> np.ndarray:
     """uint8 by the VOI LUT or the first window (PS3.3 C.11.2.1.2); unchanged where neither is stored."""
-    from pydicom.pixels import apply_voi
-
     if data.get("VOILUTSequence"):
-        entries, first, bits = data.VOILUTSequence[0].LUTDescriptor
-        inside = np.clip(np.rint(grey), first, first + (entries or 2**16) - 1).astype(np.int32)
-        return to_8_bits(apply_voi(inside, data) / (2.0**bits - 1))
+        found, bits = looked_up(grey, data.VOILUTSequence[0], data)
+        return to_8_bits(found / (2.0**bits - 1))
     centre, width = (number(data, name, FRAME_WINDOW) for name in ("WindowCenter", "WindowWidth"))
     if centre is None or width is None or width <= 0:
         return grey

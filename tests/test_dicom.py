@@ -105,6 +105,16 @@ def test_a_voi_lut_settles_the_grey(tmp_path, bits, entries):
     assert abs(got - np.clip(np.arange(-4, 12) * 255 / 8, 0, 255)).max() <= 1
 
 
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_a_modality_lut(tmp_path, bits):
+    """Its entries are then stretched, or left alone where they fit in 8 bits."""
+    lut = pydicom.Dataset()
+    lut.LUTDescriptor = [256, 0, bits]
+    lut.LUTData = (np.arange(255, -1, -1) << bits - 8).astype("<u2").tobytes()
+    write(tmp_path / "lut.dcm", RAMP, ModalityLUTSequence=[lut])
+    assert np.array_equal(rgb(tmp_path / "lut.dcm")[..., 0], 255 - RAMP)
+
+
 @pytest.mark.parametrize(
     "tags",
     [
