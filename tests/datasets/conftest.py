@@ -1,10 +1,18 @@
+from itertools import count
 from pathlib import Path
 
+import downloads
 import pytest
 from downloads import paint
 
 from cilmp.datasets.__main__ import main
 from cilmp.errors import exit_on_user_error
+
+
+@pytest.fixture(autouse=True)
+def pictures_of_its_own(monkeypatch):
+    """A test sees the same pictures whatever ran before it."""
+    monkeypatch.setattr(downloads, "_seed", count())
 
 
 @pytest.fixture
