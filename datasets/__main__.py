@@ -18,7 +18,7 @@ from tabulate import tabulate
 import cilmp.datasets  # noqa: F401  registers the data sets
 from cilmp.datasets import splits
 from cilmp.datasets.base import SplitDataset
-from cilmp.errors import UserError, exit_on_user_error, nearest
+from cilmp.errors import UserError, brief, exit_on_user_error, nearest
 from dassl.data.datasets import DATASET_REGISTRY
 
 
@@ -47,10 +47,11 @@ def parse_args() -> argparse.Namespace:
     add("--ratio", default="", help="train/val/test of a grouped split in tenths, such as 70/10/20")
     add("--copy", action="store_true", help="copy images; without it those that lie unpacked are linked")
     add("--size", type=int, default=0, help="MedMNIST: pixels a side of the file to take (default: the largest)")
+    add("--encoding", default="", help="of tables that are not UTF-8, such as cp1252 or gb18030")
     add("--table", default="", help="FOLDER: CSV or XLSX with an image a row, instead of a folder a class")
-    add("--path", default="path", help="its column of image paths")
-    add("--label", default="label", help="its column of class names")
-    add("--group", default="group", help="its column of groups, such as patients")
+    add("--path", default="", help="its column of image paths, or of file names or ids (default: path)")
+    add("--label", default="", help="its column of class names (default: label)")
+    add("--group", default="", help="its column of groups, such as patients (default: group, if there is one)")
 
     add = verb("check", "counts, damage, label order, and whatever lies in two splits; exit code 1 if any").add_argument
     add("--split-file", default="", help="another split file than the data set's own")
@@ -74,7 +75,10 @@ def on_disk(dataset: type[SplitDataset], root: str) -> str:
     for layout in dataset.layouts():
         path = Path(root, layout.dataset_dir, layout.split).expanduser()
         if path.is_file():
-            split = splits.read(path)
+            try:
+                split = splits.read(path)
+            except UserError:
+                return "cannot be read: see check"
             return "/".join(str(len(split.get(name, ()))) for name in splits.NAMES)
     return ""
 
@@ -117,11 +121,12 @@ def main() -> int:
     if args.verb == "prepare":
         from cilmp.datasets.prepare.program import prepare
 
-        given = {key: getattr(args, key) for key in ("size", "table", "path", "label", "group")}
-        known = inspect.signature(dataset.records).parameters
+        options = {key: getattr(args, key) for key in ("size", "table", "path", "label", "group") if getattr(args, key)}
+        unknown = [f"--{key}" for key in options if key not in inspect.signature(dataset.records).parameters]
+        if unknown:
+            raise UserError(f"{args.name} takes no {brief(unknown)}: leave it out.")
         ratio = parse_ratio(args.ratio) if args.ratio else None
-        options = {key: value for key, value in given.items() if key in known}
-        prepare(dataset, args.source, args.root, args.split, args.seed, ratio, args.copy, options)
+        prepare(dataset, args.source, args.root, args.split, args.seed, ratio, args.copy, options, args.encoding)
     elif args.verb == "check":
         from cilmp.datasets.prepare.check import check, failed, text
 
@@ -131,6 +136,8 @@ def main() -> int:
     else:
         from cilmp.datasets.prepare.show import show
 
+        if args.each < 1:
+            raise UserError(f"--each is {args.each}: give 1 or more.")
         print(show(dataset, args.root, Path(args.output or f"{args.name}.png"), args.each))
     return 0
 
@@ -139,7 +146,9 @@ def parse_ratio(text: str) -> tuple[int, int, int]:
     try:
         train, val, test = (int(part) for part in text.split("/"))
     except ValueError:
-        raise UserError(f"--ratio {text} is not train/val/test, such as 70/10/20.") from None
+        train = val = test = 0
+    if min(train, test) < 1 or val < 0:
+        raise UserError(f"--ratio {text} is not train/val/test, such as 70/10/20.")
     return train, val, test
 
 

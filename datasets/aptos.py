@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from cilmp.datasets.base import SplitDataset
 from cilmp.datasets.card import Card
-from cilmp.datasets.prepare.records import Record, column
+from cilmp.datasets.prepare.names import Names
+from cilmp.datasets.prepare.records import Record, column, numbered
 from cilmp.datasets.prepare.tree import Tree
 from dassl.data.datasets import DATASET_REGISTRY
 
@@ -40,9 +41,10 @@ class APTOS(SplitDataset):
         """Kaggle's train.csv, or the mirror's three tables, which give a split."""
         mirror = {"train_1.csv": "train", "valid.csv": "val", "test.csv": "test"}
         split = mirror if tree.find("train_1.csv") else {"train.csv": ""}
-        images, records = tree.by_stem(), []
+        names, records = Names(tree), []
         for file, name in split.items():
             for row in tree.table(tree.need(file)):
-                if (member := images.get(column(row, "id_code"))) is not None:
-                    records.append(Record(member, cls.classnames[int(column(row, "diagnosis"))], split=name))
+                if (member := names.find(column(row, "id_code"))) is not None:
+                    records.append(Record(member, numbered(cls.classnames, column(row, "diagnosis")), split=name))
+        names.tell(", ".join(split))
         return records

@@ -7,7 +7,9 @@ class BUSI(SplitDataset):
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -107,16 +109,16 @@ class SplitDataset(DatasetBase):
         if not root:
             raise UserError(f"No data folder given for {type(self).__name__}: use --root (or DATASET.ROOT).")
         base = Path(root).expanduser()
-        if not base.is_dir():
+        if not os.path.isdir(base):  # unlike Path's, False where a folder above may not be entered
             raise UserError(f"No data folder at {base}: check --root (or DATASET.ROOT).")
         layouts = self.layouts()
-        there = [layout for layout in layouts if (base / layout.dataset_dir / layout.split).is_file()]
-        there = there or [layout for layout in layouts if (base / layout.dataset_dir).is_dir()]
+        there = [layout for layout in layouts if os.path.isfile(base / layout.dataset_dir / layout.split)]
+        there = there or [layout for layout in layouts if os.path.isdir(base / layout.dataset_dir)]
         if not there:
             names = " or ".join(f"{layout.dataset_dir}/" for layout in layouts)
             raise UserError(
                 f"{type(self).__name__} is not below {base.resolve()}: there is no {names} there. Check --root, or "
-                f"make it with python -m cilmp.datasets prepare {type(self).__name__} --source DOWNLOAD --root {root}"
+                f"make it with {self.command(root)}"
             )
         return base / there[0].dataset_dir
 
@@ -140,7 +142,7 @@ class SplitDataset(DatasetBase):
                 return folder / name
         raise UserError(
             f"No split file {' or '.join(names)} in {folder}: copy it there, name one by DATASET.SPLIT_FILE, or make "
-            f"one with python -m cilmp.datasets prepare {cls.__name__}"
+            f"one with {cls.command(folder if not cls.dataset_dir else folder.parent)}"
         )
 
     @classmethod
@@ -153,6 +155,12 @@ class SplitDataset(DatasetBase):
                 if path.is_file():
                     return path
         return None
+
+    @classmethod
+    def command(cls, root: str | Path) -> str:
+        """What makes this data set."""
+        words = ["python", "-m", "cilmp.datasets", "prepare", cls.__name__, "--source", "DOWNLOAD", "--root", str(root)]
+        return shlex.join(words)
 
     @classmethod
     def image_folder(cls, folder: Path, split: splits.Split) -> Path:

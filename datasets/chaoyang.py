@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from cilmp.datasets.base import SplitDataset
 from cilmp.datasets.card import Card
-from cilmp.datasets.prepare.records import Record
+from cilmp.datasets.prepare.names import Names
+from cilmp.datasets.prepare.records import Record, numbered
 from cilmp.datasets.prepare.tree import Tree
 from dassl.data.datasets import DATASET_REGISTRY
 
@@ -33,10 +34,10 @@ class CHAOYANG(SplitDataset):
     @classmethod
     def records(cls, tree: Tree) -> list[Record]:
         """train.json and test.json: lists of {"name": "train/<slide>-IMG....JPG", "label": 0..3}."""
-        files = {"/".join(member.split("/")[-2:]): member for member in tree.images}
-        records = []
+        names, records = Names(tree), []
         for split in ("train", "test"):
             for row in tree.json(tree.need(f"{split}.json")):
-                if (member := files.get(row["name"])) is not None:
-                    records.append(Record(member, cls.classnames[int(row["label"])], split=split))
+                if (member := names.find(row["name"])) is not None:
+                    records.append(Record(member, numbered(cls.classnames, row["label"]), split=split))
+        names.tell("train.json, test.json")
         return records

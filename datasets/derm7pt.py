@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from cilmp.datasets.base import SplitDataset
 from cilmp.datasets.card import Card
+from cilmp.datasets.prepare.names import Names
 from cilmp.datasets.prepare.records import Record, column
 from cilmp.datasets.prepare.tree import Tree
 from dassl.data.datasets import DATASET_REGISTRY
@@ -48,11 +49,10 @@ class Derm7pt(SplitDataset):
         for file, name in {"train": "train", "valid": "val", "test": "test"}.items():
             for row in tree.table(tree.need(f"{file}_indexes.csv")):
                 split[int(column(row, "indexes"))] = name
-        files = {"/".join(member.lower().split("/")[-2:]): member for member in tree.images}
-        records = []
+        names, records = Names(tree), []
         for i, row in enumerate(tree.table(tree.need("meta.csv"))):
-            member = files.get(column(row, "derm").lower())
-            if member is not None:
+            if (member := names.find(column(row, "derm"))) is not None:
                 case = f"case {column(row, 'case_num')}"
                 records.append(Record(member, group(column(row, "diagnosis")), case, split.get(i, "")))
+        names.tell("meta.csv")
         return records

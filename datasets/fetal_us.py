@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from cilmp.datasets.base import SplitDataset
 from cilmp.datasets.card import Card
+from cilmp.datasets.prepare.names import Names
 from cilmp.datasets.prepare.records import Record, column
 from cilmp.datasets.prepare.tree import Tree
 from dassl.data.datasets import DATASET_REGISTRY
@@ -28,11 +29,11 @@ class FETAL_US(SplitDataset):
     @classmethod
     def records(cls, tree: Tree) -> list[Record]:
         """FETAL_PLANES_DB_data.csv; Train is 1 for training and 0 for test.  Blanks trail names and values."""
-        images, records = tree.by_stem(), []
+        names, records = Names(tree), []
         for row in tree.table(tree.need("FETAL_PLANES_DB_data.csv", "FETAL_PLANES_DB_data.xlsx")):
-            member = images.get(column(row, "Image_name"))
-            if member is not None:
+            if (member := names.find(column(row, "Image_name"))) is not None:
                 plane = {"Other": "Other planes"}.get(column(row, "Plane"), column(row, "Plane"))
                 split = "train" if float(column(row, "Train")) else "test"
                 records.append(Record(member, plane, f"patient {column(row, 'Patient_num')}", split))
+        names.tell("FETAL_PLANES_DB_data")
         return records

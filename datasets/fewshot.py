@@ -81,6 +81,8 @@ def half(classnames: list[str], which: str, base: Sequence[str] = (), owner: str
     The base half is the first ceil(n / 2) classes, as in CoOp, or the names in `base`.
     """
     labels = list(range(len(classnames)))
+    if len(labels) < 2:
+        raise UserError(f"{owner} has one class, '{classnames[0]}', where every guess is right: add images of another.")
     if which == "all":
         return labels
     if which not in ("base", "new"):

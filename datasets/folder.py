@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import re
+import unicodedata
+from pathlib import Path
+
 from cilmp.datasets.base import SplitDataset
 from cilmp.datasets.card import Card
-from cilmp.datasets.prepare.records import SPLITS, Record, column
+from cilmp.datasets.prepare.names import Names
+from cilmp.datasets.prepare.records import Record, column, part
 from cilmp.datasets.prepare.tree import Tree
 from cilmp.errors import UserError, brief
 from dassl.data.datasets import DATASET_REGISTRY
@@ -20,40 +25,75 @@ class FOLDER(SplitDataset):
     card = Card("", "", "your own images", citation="", group="column 'group' of your table")
 
     @classmethod
-    def records(
-        cls, tree: Tree, table: str = "", path: str = "path", label: str = "label", group: str = "group"
-    ) -> list[Record]:
-        return from_table(tree, table, path, label, group) if table else from_folders(tree)
+    def records(cls, tree: Tree, table: str = "", path: str = "", label: str = "", group: str = "") -> list[Record]:
+        if table:
+            return from_table(tree, table, path or "path", label or "label", group)
+        for name, given in (("path", path), ("label", label), ("group", group)):
+            if given:
+                raise UserError(f"--{name} {given} names a column of a table: name the table by --table.")
+        return from_folders(tree)
 
 
 def from_folders(tree: Tree) -> list[Record]:
-    records = []
+    records, alike = [], set()
     for member in tree.images:
-        folders = [f for f in member.split("/")[:-1] if f.lower() not in SPLITS]
-        split = next((SPLITS[f.lower()] for f in member.split("/")[:-1] if f.lower() in SPLITS), "")
-        if folders:
-            records.append(Record(member, folders[-1].replace("_", " "), split=split))
+        folders = member.split("/")[:-1]
+        classes = [folder for folder in folders if not part(folder)]
+        if classes:
+            split = next(filter(None, map(part, folders)), "")
+            records.append(Record(member, spelt(classes[-1]), split=split))
+            alike.update(folder for folder in classes[:-1] if re.match("train|test|val", folder, re.I))
+    if alike and not any(record.split for record in records):
+        print(f"Folders {brief(sorted(alike))} are not read as a published split: call them train, val and test")
     return records
 
 
 def from_table(tree: Tree, table: str, path: str, label: str, group: str) -> list[Record]:
-    found = tree.find(table.rsplit("/", 1)[-1])
-    if found is None:
+    """group: "" = the column 'group' if there is one.  A column 'split' is the published split."""
+    found = place_of(tree, table)
+    rows = tree.table(found)
+    if not rows:
+        raise UserError(f"{found} has no rows below its header.")
+    has = {name.lower() for name in rows[0]}
+    files = [column(row, path).replace("\\", "/").removeprefix("./") for row in rows]
+    labels = [spelt(column(row, label)) for row in rows]
+    groups = [column(row, group or "group") if group or "group" in has else "" for row in rows]
+    divided = [column(row, "split") if "split" in has else "" for row in rows]
+    for name, values in ((path, files), (label, labels)):
+        blank = [f"row {i}" for i, value in enumerate(values, 2) if not value]
+        if blank:
+            some = [file for file, value in zip(files, values, strict=True) if not value and file] or blank
+            raise UserError(
+                f"The column {name} of {found} is empty in {len(blank)} of {len(rows)} rows ({brief(some, 3)}): "
+                "fill it in, or take these rows out."
+            )
+    names = Names(tree)
+    members = names.along(files)
+    if names.absent:
+        raise UserError(names.missing(found))
+    by_member: dict[str, str] = {}
+    for member, file in zip(members, files, strict=True):
+        if by_member.setdefault(member, file) != file:
+            raise UserError(f"{found} names {member} twice, as {by_member[member]} and as {file}: which is it?")
+    return [
+        Record(member, label, group, part(split) or split)
+        for member, label, group, split in zip(members, labels, groups, divided, strict=True)
+    ]
+
+
+def place_of(tree: Tree, table: str) -> str:
+    """The member that --table names: a path, or the end of one, in the download."""
+    end = table.replace("\\", "/").removeprefix("./")
+    if Path(table).is_absolute() and tree.source.is_dir() and Path(table).is_relative_to(tree.source.absolute()):
+        end = Path(table).relative_to(tree.source.absolute()).as_posix()
+    fits = [end] if end in tree.places else [member for member in tree.places if f"/{member}".endswith(f"/{end}")]
+    if not fits:
         raise UserError(f"No table {table} in {tree.source}.")
-    ends = {}  # every tail of a path, so that a table may name files from any folder up
-    for member in tree.images:
-        parts = member.split("/")
-        for i in range(len(parts)):
-            ends.setdefault("/".join(parts[i:]), member)
-    records, absent = [], []
-    for row in tree.table(found):
-        file = column(row, path).replace("\\", "/").removeprefix("./")
-        member = ends.get(file) or ends.get(file.rsplit("/", 1)[-1])
-        if member is None:
-            absent.append(file)
-            continue
-        split = SPLITS.get(row.get("split", "").lower(), "")
-        records.append(Record(member, column(row, label).replace("_", " "), row.get(group, ""), split))
-    if absent:
-        raise UserError(f"{len(absent)} images of {found} are not in {tree.source}: {brief(absent, 3)}.")
-    return records
+    if len(fits) > 1:
+        raise UserError(f"{tree.source} has {len(fits)} tables {table} ({brief(fits, 3)}): name one with its folder.")
+    return fits[0]
+
+
+def spelt(name: str) -> str:
+    """A class name out of a folder or a cell: one spelling of composed letters, blanks for underscores."""
+    return " ".join(unicodedata.normalize("NFC", name).replace("_", " ").split())

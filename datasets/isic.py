@@ -2,9 +2,12 @@ from __future__ import annotations
 
 from cilmp.datasets.base import SplitDataset
 from cilmp.datasets.card import Card
+from cilmp.datasets.prepare.names import Names
 from cilmp.datasets.prepare.records import Record, column
 from cilmp.datasets.prepare.tree import Tree
 from dassl.data.datasets import DATASET_REGISTRY
+
+CODES = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")  # columns of the tables, in the order of the class names
 
 
 @DATASET_REGISTRY.register()
@@ -40,13 +43,15 @@ class ISIC(SplitDataset):
         lesions = {}
         if (table := tree.find("*LesionGroupings.csv", "HAM10000_metadata*")) is not None:
             lesions = {column(row, "image", "image_id"): column(row, "lesion_id") for row in tree.table(table)}
-        images, records = tree.by_stem(), []
+        names, records = Names(tree), []
         official = tree.find("*Test_GroundTruth.csv") is not None
         for folder, split in {"Training": "train", "Validation": "val", "Test": "test"}.items():
             table = tree.find(f"*{folder}_GroundTruth.csv")
             for row in tree.table(table) if table else ():
-                name, *onehot = row.values()
-                if (member := images.get(name)) is not None:
-                    classname = cls.classnames[[float(x) for x in onehot].index(1.0)]
+                name = column(row, "image")
+                [label] = (i for i, code in enumerate(CODES) if float(column(row, code)))
+                if (member := names.find(name)) is not None:
+                    classname = cls.classnames[label]
                     records.append(Record(member, classname, lesions.get(name, ""), split if official else ""))
+        names.tell("the GroundTruth tables")
         return records

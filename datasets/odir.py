@@ -4,6 +4,7 @@ import re
 
 from cilmp.datasets.base import SplitDataset
 from cilmp.datasets.card import Card
+from cilmp.datasets.prepare.names import Names
 from cilmp.datasets.prepare.records import Record, column
 from cilmp.datasets.prepare.tree import Tree
 from dassl.data.datasets import DATASET_REGISTRY
@@ -18,7 +19,7 @@ def eyes(tree: Tree) -> list[tuple[str, str, str]]:
     an eye.  With the original sheet alone an eye is normal if its keywords say so, else it has its patient's one
     disease; eyes of patients with several diseases are left out.
     """
-    images = tree.by_stem()
+    names = Names(tree, prefer="preprocessed_images/")  # Kaggle's copy holds the cropped images beside the originals
     if (table := tree.find("full_df.csv")) is not None:
         rows = [(column(r, "filename"), re.sub("[^A-Z]", "", column(r, "labels")), r) for r in tree.table(table)]
     else:
@@ -30,9 +31,10 @@ def eyes(tree: Tree) -> list[tuple[str, str, str]]:
                 rows.append((column(r, f"{side}-Fundus"), "N" if normal else "".join(ill), r))
     found = []
     for file, letter, row in rows:
-        member = images.get(file.rsplit(".", 1)[0])
-        if member is not None and len(letter) == 1 and letter in LETTERS:
+        one = len(letter) == 1 and letter in LETTERS
+        if one and (member := names.find(file.rsplit(".", 1)[0])) is not None:
             found.append((member, letter, f"patient {column(row, 'ID')}"))
+    names.tell("the table")
     return found
 
 

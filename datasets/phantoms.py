@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 from cilmp.datasets.base import SplitDataset
 from cilmp.datasets.card import Card
 from cilmp.datasets.scans import FINDINGS, STYLES, Acquisition, scan
+from cilmp.errors import UserError
 from dassl.data.datasets import DATASET_REGISTRY
 
 # Out of focus and over-exposed: a fault of the scanner that all classes share.  Chosen by `tiny` alone: zero-shot is
@@ -24,25 +24,30 @@ CACHE = Path("~/.cache/cilmp")
 
 def generate(folder: Path) -> None:
     """Draw the 720 scans and their split into a folder that appears when it is complete; about a second."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as around:
+            draw(Path(around, folder.name))
+            os.rename(Path(around, folder.name), folder)
+    except OSError as error:
+        if not os.path.isfile(folder / PHANTOMS.split):  # else a run beside this one was faster
+            why = error.strerror or error
+            raise UserError(f"Cannot write {folder} ({why}): name a folder that can be written by --root.") from None
+
+
+def draw(folder: Path) -> None:
     rng, split = np.random.default_rng(2026), {}
     for part, count in IMAGES.items():
         split[part] = []
         for label, finding in enumerate(FINDINGS):
             place = Path(finding.replace(" ", "_"))
-            (partial / place).mkdir(exist_ok=True)
+            (folder / place).mkdir(parents=True, exist_ok=True)
             for i in range(count):
                 path = place / f"{part}_{i:03d}.png"
                 style = list(STYLES)[i % len(STYLES)]
-                scan(finding, style, BLURRED, rng)[0].save(partial / path)
-                split[part].append([str(path), label, finding])
-    (partial / PHANTOMS.split).write_text(json.dumps(split))
-    partial.chmod(0o755)
-    try:
-        os.rename(partial, folder)
-    except OSError:  # a run beside this one was faster
-        shutil.rmtree(partial)
+                scan(finding, style, BLURRED, rng)[0].save(folder / path)
+                split[part].append([path.as_posix(), label, finding])
+    (folder / PHANTOMS.split).write_text(json.dumps(split))
 
 
 @DATASET_REGISTRY.register()
@@ -63,6 +68,6 @@ class PHANTOMS(SplitDataset):
     def folder(self, root: str) -> Path:
         """Under the root, or in a cache where none is given."""
         folder = (Path(root).expanduser() if root else CACHE.expanduser()) / self.dataset_dir
-        if not (folder / self.split).exists():
+        if not os.path.isfile(folder / self.split):
             generate(folder)
         return folder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,10 +29,12 @@ Split = dict[str, list[Item]]
 def read(path: Path) -> Split:
     """The lists of a split file; 'val' is missing where the file has none.  UserError for whatever is wrong with it."""
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UserError(f"No split file at {path}.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"The split file {path} cannot be read ({error.strerror}).") from None
+    except (ValueError, RecursionError) as error:
         raise UserError(f"The split file {path} is not JSON: {error}.") from None
     if not isinstance(tree, dict):
         raise UserError(
@@ -52,7 +55,18 @@ def items(rows: object, place: str) -> list[Item]:
     for i, row in enumerate(rows):
         if not (isinstance(row, list) and len(row) == 3 and [type(x) for x in row] == [str, int, str]):
             raise UserError(f"{place}, entry {i} is {str(row)[:80]}, not [path, label, class name].")
+        if not row[2].strip():
+            raise UserError(f"{place}, entry {i} ({row[0][:80]}) has an empty class name: name it, or take it out.")
+        if not inside(row[0]):
+            raise UserError(
+                f"{place}, entry {i}: {row[0]!r} is not a path below the image folder, with / between folders."
+            )
     return [Item(*row) for row in rows]
+
+
+def inside(path: str) -> bool:
+    """Is it a relative path that stays in its folder, on any machine?"""
+    return bool(path) and ".." not in re.split(r"[/\\]", path) and not re.search(r"^[/\\]|^[A-Za-z]:|[\0-\x1f]", path)
 
 
 def classnames(split: Split, path: Path) -> list[str]:
@@ -92,7 +106,10 @@ def write_groups(split_file: Path, rows: list[tuple[str, str]]) -> None:
     """Which images belong together, beside the split file: `check` holds any later split to it."""
     path = groups_file(split_file)
     if not rows:
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"Cannot remove {path} ({error.strerror}): check --root.") from None
         return
     with writing(path, mend="check --root") as file:
         csv.writer(file).writerows([("path", "group"), *rows])
@@ -103,8 +120,11 @@ def read_groups(split_file: Path) -> dict[str, str]:
     path = groups_file(split_file)
     if not path.is_file():
         return {}
-    with open(path, newline="", encoding="utf-8") as file:
-        return {row["path"]: row["group"] for row in csv.DictReader(file)}
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            return {row["path"]: row["group"] for row in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise UserError(f"{path} is not a table of path and group ({type(error).__name__}: {error}).") from None
 
 
 def missing(folder: Path, paths: Iterable[str]) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from cilmp.datasets.prepare.records import Record
 from cilmp.datasets.splits import NAMES
-from cilmp.errors import UserError
+from cilmp.errors import UserError, brief
 
 Counts = dict[str, tuple[int, int, int]]  # class name -> images in train, val, test
 
@@ -20,6 +20,11 @@ def official(records: list[Record]) -> list[str]:
     """The published split of each record; UserError where there is none."""
     if not all(record.split for record in records):
         raise UserError("This data set has no published split here: use --split grouped or reference.")
+    strange = sorted({record.split for record in records} - set(NAMES))
+    if strange:
+        raise UserError(
+            f"The published split names {brief(strange)}, not train, val and test: rename, or --split grouped."
+        )
     return [record.split for record in records]
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import shlex
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from tabulate import tabulate
 
 from cilmp.datasets import splits
 from cilmp.datasets.base import SplitDataset
-from cilmp.datasets.prepare import divide, export
+from cilmp.datasets.prepare import divide, export, intake, leftover, origin
 from cilmp.datasets.prepare.fingerprints import fingerprints, near_pairs
 from cilmp.datasets.prepare.records import Record
 from cilmp.datasets.prepare.tree import Tree
-from cilmp.errors import UserError
+from cilmp.errors import UserError, brief
 
 RATIO = (70, 10, 20)  # MedMNIST's, where a data set has no reference to follow
 
@@ -27,23 +28,30 @@ def prepare(
     ratio: tuple[int, int, int] | None = None,
     copy: bool = False,
     options: dict | None = None,
+    encoding: str = "",
 ) -> Path:
     """The split file's path.  The source is only read; a run that was cut short goes on where it stopped."""
-    tree = Tree(source)
-    records = once(dataset.records(tree, **(options or {})))
-    if not records:
-        raise UserError(f"No images of {dataset.__name__} in {tree.source}: is this the original download?")
-    for record in records:
-        record.group = record.group or dataset.group_of(record.member)
-    classnames = list(dataset.classnames) or sorted({record.classname for record in records})
-    how = how or ("official" if all(record.split for record in records) else "grouped")
-    if how not in ("official", "reference", "grouped"):
+    if how not in ("", "official", "reference", "grouped"):
         raise UserError(f"--split {how} is not known: use official, reference or grouped.")
+    tree = Tree(source, encoding)
+    records, notes = intake.recorded(dataset, tree, options or {})
+    how = how or intake.division_of(records)
+    if ratio and how != "grouped":
+        raise UserError(f"--ratio is of a grouped split, and this one is {how}: leave it out, or add --split grouped.")
+    classnames = intake.classes(dataset, records)
     folder = Path(root).expanduser() / dataset.dataset_dir
-    if export.in_place(tree, records, folder):
+    split_file = folder / dataset.split
+    in_place = export.in_place(tree, records, folder)
+    own = [path.name for path in (split_file, splits.groups_file(split_file), origin.note_file(split_file))]
+    notes += leftover.lines(tree, [record.member for record in records], own if in_place else ())
+    notes += intake.unreadable(tree, records)
+    print("\n".join([intake.kinds(records), *notes]))
+    if in_place:
         images, names = folder, [record.member for record in records]
     else:
         images, names = folder / dataset.images, export.targets(records)
+        origin.require_equal(tree, records, names, images, split_file)
+        origin.note(tree, records, split_file)
         written = export.export(tree, records, names, images, copy)
         print(f"{written} images written to {images}, {len(records) - written} were there")
     groups = None
@@ -54,25 +62,18 @@ def prepare(
         division = divide.reference(records, reference_counts(dataset, records), seed, dataset.reference_pool)
     else:
         division = divide.official(records)
-    path = write(folder / dataset.split, classnames, records, names, division, groups)
+    if torn := straddling(records, division):
+        print(f"{len(torn)} groups lie in two splits or more: {brief(torn, 3)}")
+    path = write(split_file, classnames, records, names, division, groups)
     print(summary(records, division, classnames))
     left = division.count("")
     if left:
         print(f"{left} images are in no split, as in the reference")
-    print(f"Split '{how}' written to {path}; python -m cilmp.datasets check {dataset.__name__} --root {root}")
+    check = shlex.join(["python", "-m", "cilmp.datasets", "check", dataset.__name__, "--root", str(root)])
+    print(f"Split '{how}' written to {path}; {check}")
     for fault in dataset.card.faults if dataset.card else ():
         print(f"Known: {fault}")
     return path
-
-
-def once(records: list[Record]) -> list[Record]:
-    """Without repeated rows of a table; UserError where they disagree."""
-    seen: dict[str, Record] = {}
-    for record in records:
-        first = seen.setdefault(record.member, record)
-        if first.classname != record.classname:
-            raise UserError(f"{record.member} is named as '{first.classname}' and as '{record.classname}'.")
-    return list(seen.values())
 
 
 def reference_counts(dataset: type[SplitDataset], records: list[Record]) -> divide.Counts:
@@ -102,6 +103,15 @@ def together(records: list[Record], paths: list[Path], similar: bool) -> list[in
     return groups
 
 
+def straddling(records: list[Record], division: list[str]) -> list[str]:
+    """Groups, such as patients, that a published or reference split divides."""
+    places = defaultdict(set)
+    for record, name in zip(records, division, strict=True):
+        if record.group and name:
+            places[record.group].add(name)
+    return sorted(group for group, names in places.items() if len(names) > 1)
+
+
 def write(
     path: Path,
     order: list[str],
@@ -119,6 +129,7 @@ def write(
                 rows.append((name, f"#{groups[i]}" if groups else record.group))
     if not split["train"] or not split["test"]:
         raise UserError(f"The split leaves {', '.join(n for n in ('train', 'test') if not split[n])} empty.")
+    splits.classnames(split, path)  # what `check` and every run would refuse is not written
     splits.write_groups(path, rows)
     return splits.write(path, split)
 

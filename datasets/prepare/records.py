@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cilmp.datasets.prepare.tree import Tree
 from cilmp.errors import UserError
 
-SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
-SPLITS |= {"test": "test", "testing": "test"}
+SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+SPLITS |= dict.fromkeys(("val", "valid", "validation", "dev"), "val")
+AROUND = {"set", "data", "dataset", "image", "images", "img", "imgs", "zip"}  # "train_set", "test images", "val.zip"
 
 
 @dataclass
@@ -29,6 +30,23 @@ class Record:
 def plain(text: str) -> str:
     """'01_TUMOR', 'Viral Pneumonia' -> letters and digits in lower case, to compare names."""
     return re.sub(r"[^a-z0-9]+", " ", text.lower()).strip()
+
+
+def part(name: str) -> str:
+    """'train', 'val' or 'test' if a folder or a table's value says so, else ''."""
+    words = [word for word in re.findall("[a-z]+", name.lower()) if word not in AROUND]
+    return SPLITS.get(words[0], "") if len(words) == 1 else ""
+
+
+def numbered(classnames: Sequence[str], label: object) -> str:
+    """The class name of a label that counts from 0.  UserError for any other label."""
+    try:
+        number = int(label)
+    except (TypeError, ValueError):
+        number = -1
+    if not 0 <= number < len(classnames):
+        raise UserError(f"A label of the download is {label}, not 0 to {len(classnames) - 1}: is this the original?")
+    return classnames[number]
 
 
 def by_folder(
@@ -55,7 +73,7 @@ def by_folder(
             continue
         if classify:
             classname = classify(classname, file)
-        split = next((SPLITS[f.lower()] for f in reversed(folders) if f.lower() in SPLITS), "") if official else ""
+        split = next(filter(None, map(part, reversed(folders))), "") if official else ""
         records.append(Record(member, classname, split=split))
     found = {record.classname for record in records}
     for folder, classname in classes.items():
@@ -72,18 +90,22 @@ def by_npz(tree: Tree, flag: str, classnames: tuple[str, ...], size: int = 0) ->
         wanted = f"{flag}_{size}.npz" if size and size != 28 else f"{flag}.npz"
         raise UserError(f"No {wanted} in {tree.source}: fetch it from zenodo.org/records/10519652.")
     member = sized[size or max(sized)]
+    tree.consulted.add(member)
     records = []
     for split in ("train", "val", "test"):
-        for i, label in enumerate(tree.array(member, f"{split}_labels").reshape(-1)):
+        labels, images = tree.array(member, f"{split}_labels"), tree.stack(member, f"{split}_images")
+        if labels.size != len(images):
+            raise UserError(f"{member} has {len(images)} {split} images and {labels.size} labels, not one an image.")
+        for i, label in enumerate(labels.reshape(-1)):
             name = f"{split}{i}_{label}.png"  # as MedMNIST itself saves them, and BiomedCoOp's split files name them
-            records.append(Record(f"{member}/{split}_images/{i}", classnames[label], split=split, name=name))
+            records.append(Record(f"{member}/{split}_images/{i}", numbered(classnames, label), split=split, name=name))
     return records
 
 
 def column(row: dict[str, str], *names: str) -> str:
-    """A row's value under the first of these column names that it has, case ignored."""
-    lower = {name.lower(): value for name, value in row.items()}
+    """A row's value under the first of these column names that it has, case ignored unless two differ in it alone."""
     for name in names:
-        if name.lower() in lower:
-            return lower[name.lower()]
+        alike = [name] if name in row else [key for key in row if key.lower() == name.lower()]
+        if len(alike) == 1:
+            return row[alike[0]]
     raise UserError(f"The table has no column {' or '.join(names)}; it has {', '.join(row)}.")

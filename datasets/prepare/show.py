@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cilmp.datasets import splits
 from cilmp.datasets.base import SplitDataset
+from cilmp.files import replacing
 from cilmp.images import read_image
 
 SIDE, GAP, TITLE, MARGIN = 96, 4, 18, 220  # pixels
@@ -36,8 +37,8 @@ def show(dataset: type[SplitDataset], root: str, output: Path, each: int = 4, se
                 image = read_image(str(images / item.path))
                 image.thumbnail((SIDE, SIDE))
                 sheet.paste(image, (left + i * (SIDE + GAP), top))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(output, "PNG")
+    with replacing(output, mend="check --output") as partial:
+        sheet.save(partial, "PNG")
     return output
 
 

@@ -5,14 +5,17 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from downloads import DOWNLOADS, paint
 from PIL import Image
 
 from cilmp.datasets import splits
+from cilmp.datasets.phantoms import BLURRED
 from cilmp.datasets.prepare.check import check, failed
 from cilmp.datasets.prepare.fingerprints import NEAR, fingerprint, fingerprints, near_pairs
 from cilmp.datasets.prepare.program import prepare
+from cilmp.datasets.scans import scan
 from dassl.data.datasets import DATASET_REGISTRY
 
 KNEE = DATASET_REGISTRY.get("KneeXray")
@@ -57,6 +60,7 @@ def test_copied_image_is_found(plant):
 @pytest.mark.parametrize("side, quality", [(48, 60), (36, 90), (112, 75)])
 def test_reencoded_and_resized_image_is_found(plant, side, quality, run, root):
     def again(source, target):
+        scan("cyst", "ultrasound", BLURRED, np.random.default_rng(1))[0].save(source)  # smooth, as real ones are
         with Image.open(source) as image:
             image.resize((side, side)).save(target, "JPEG", quality=quality)
 

@@ -179,6 +179,22 @@ def cut_image(root):
         (lambda r: edit(r, lambda rows: rows["test"].append(["a.png", 1, "normal"])), {}, "calls label 1 'normal'"),
         (lambda r: edit(r, lambda rows: rows["train"].append(["a.png", 9, "x"])), {}, "not 0 to 8"),
         (lambda r: edit(r, lambda rows: rows["train"].append(["a.png", 0, "x"])), {}, "label 0 has two class names"),
+        (
+            lambda r: edit(r, lambda rows: rows["train"].append(["a.png", 0, " "])),
+            {},
+            "entry 160 .a.png. has an empty class",
+        ),
+        (
+            lambda r: edit(r, lambda rows: rows["train"].append(["", 0, "normal"])),
+            {},
+            "entry 160: '' is not a path below",
+        ),
+        (lambda r: edit(r, lambda rows: rows["test"].append(["a/../../b.png", 0, "normal"])), {}, "'test', entry 24"),
+        (lambda r: edit(r, lambda rows: rows["test"].append(["..\\b.png", 0, "normal"])), {}, "not a path below"),
+        (lambda r: edit(r, lambda rows: rows["val"].append(["/etc/b.png", 0, "normal"])), {}, "not a path below"),
+        (lambda r: edit(r, lambda rows: rows["val"].append(["C:b.png", 0, "normal"])), {}, "not a path below"),
+        (lambda r: edit(r, lambda rows: rows["val"].append(["a\0.png", 0, "normal"])), {}, "not a path below"),
+        (lambda r: edit(r, lambda rows: "[" * 100000), {}, "odir.json is not JSON"),
         (drop_images, {}, "3 of 232 images of .* are missing below .*: c1/test_"),
         (cut_image, {"NUM_SHOTS": -1}, "1 of 232 images cannot be read: .*c2/train_3.png"),
         (lambda r: None, {"ROOT": "nowhere"}, "No data folder at nowhere: check --root"),
@@ -209,6 +225,26 @@ def test_one_class_in_a_half(name, which, tmp_path):
     make(tmp_path / dataset.dataset_dir, dataset.split, "", dataset.classnames, {"train": 2, "test": 1})
     with pytest.raises(UserError, match=f"{name} has .* in its (base|new) half"):
         read(tmp_path, name, SUBSAMPLE_CLASSES=which)
+
+
+@pytest.mark.parametrize("options", [{}, {"NUM_SHOTS": 2}, {"SUBSAMPLE_CLASSES": "base"}])
+def test_one_class_in_all(options, tmp_path):
+    make(tmp_path, "split.json", "images", ("only",), {"train": 4, "test": 2})
+    with pytest.raises(UserError, match="FOLDER has one class, 'only', where every guess is right"):
+        read(tmp_path, "FOLDER", **options)
+
+
+def test_a_split_file_with_a_mark_at_its_start(root):
+    """Some editors write one before UTF-8."""
+    path = root / "odir/odir.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read(root).num_classes == 8
+
+
+def test_noted_groups_of_another_form_are_one_line(root):
+    (root / "odir/odir.groups.csv").write_text("image;patient\na;b\n")
+    with pytest.raises(UserError, match="odir.groups.csv is not a table of path and group"):
+        splits.read_groups(root / "odir/odir.json")
 
 
 def test_every_config_names_a_data_set_and_every_data_set_has_one():
