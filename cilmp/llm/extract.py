@@ -16,7 +16,7 @@ from pathlib import Path
 from cilmp import __version__
 from cilmp.errors import UserError
 from cilmp.llm.classes import Classes
-from cilmp.llm.model import LLM, enough_memory
+from cilmp.llm.model import LLM, enough_memory, sees_padding
 from cilmp.llm.progress import Progress
 from cilmp.llm.states import ask, prompt, rows, templated
 from cilmp.llm.store import Knowledge, read, save
@@ -72,6 +72,9 @@ def extract(
         require_writable(out)
         model = llm()
         done.metadata = describe(recipe, classes, model) | {"answers": done.metadata.get("answers", {})}
+        if batch > 1 and len(todo) > 1 and sees_padding(model):
+            print(f"{recipe.model} sees the padding of a batch: classes are asked one at a time")
+            batch = 1
         with closing(Progress(classes.dataset or out.stem, len(classes.names), len(done.classnames))) as bar:
             for start in range(0, len(todo), batch):
                 names = todo[start : start + batch]

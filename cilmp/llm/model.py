@@ -162,6 +162,19 @@ def causal(llm: LLM) -> bool:
     return bool(torch.allclose(first, second, rtol=1e-2, atol=1e-3))
 
 
+@torch.no_grad()
+def sees_padding(llm: LLM) -> bool:
+    """Does what stands to the left of a text, masked, change the next token's scores?  A recurrent model's state takes
+    it in whatever the mask says (RWKV)."""
+    text = [llm.end, 0 if llm.end else 1]
+    options = dict(max_new_tokens=1, output_scores=True, return_dict_in_generate=True)
+    found = []
+    for sequences in ([text], [text, text * 4]):  # the longer one pads the first
+        ids, mask = pad(llm, sequences, left=True)
+        found.append(llm.model.generate(input_ids=ids, attention_mask=mask, **options).scores[0][0].float())
+    return not torch.allclose(*found, rtol=1e-2, atol=1e-2)
+
+
 @contextmanager
 def enough_memory(source: Source) -> Iterator[None]:
     try:

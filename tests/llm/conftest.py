@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_llm import ENDS, SMALL, tokenizer
+from tiny_llm import ENDS, RECURRENT, SMALL, tokenizer
 
 
 @pytest.fixture(scope="session")
@@ -13,7 +13,7 @@ def make_llm(tmp_path_factory):
     def make(architecture: str, chat: str = "", **options):
         if not hasattr(transformers, f"{architecture}Config"):
             pytest.skip(f"transformers {transformers.__version__} has no {architecture}")
-        config = getattr(transformers, f"{architecture}Config")(**SMALL[architecture] | ENDS | options)
+        config = getattr(transformers, f"{architecture}Config")(**(SMALL | RECURRENT)[architecture] | ENDS | options)
         torch.manual_seed(0)
         model = transformers.AutoModelForCausalLM.from_config(config)
         for parameter in model.parameters():  # far from a uniform distribution over the words

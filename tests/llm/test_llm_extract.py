@@ -67,6 +67,18 @@ def test_batches_and_padding_change_nothing(architecture, make_llm, monkeypatch,
         assert together.metadata["answers"][name] == [llm().tokenizer.decode(ids, skip_special_tokens=True)]
 
 
+def test_a_model_that_sees_its_padding_is_asked_one_class_at_a_time(make_llm, tmp_path, capsys):
+    """A recurrent one ignores the mask: batches would give other states, in silence."""
+    folder, found = make_llm("Rwkv"), []
+    llm = cache(lambda: opened(folder))
+    for batch in (1, 8):
+        found.append(run(folder, tmp_path, name=f"by{batch}", batch=batch, llm=llm))
+        assert ("one at a time" in capsys.readouterr().out) == (batch > 1)
+    for one, eight in zip(*(knowledge.states for knowledge in found), strict=True):
+        torch.testing.assert_close(one, eight)
+    assert models.sees_padding(llm()) and not models.sees_padding(opened(make_llm("Llama")))
+
+
 def test_states_are_read_at_one_end_token_whether_the_answer_ended_or_was_cut(make_llm):
     """A model that stops at another token than the tokenizer's EOS is still read at EOS, once."""
     from cilmp.llm.progress import Progress

@@ -18,6 +18,9 @@ SMALL = {
     "GPT2": dict(vocab_size=64, n_embd=32, n_layer=3, n_head=4, n_positions=128),
     "GPTNeoX": SIZE | dict(intermediate_size=48),
 }
+RECURRENT = {
+    "Rwkv": dict(vocab_size=64, hidden_size=32, num_hidden_layers=3, attention_hidden_size=32),
+}
 
 
 def tokenizer(chat: str = ""):
