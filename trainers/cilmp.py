@@ -151,7 +151,7 @@ def stem_of(dataset: str) -> str:
 @TRAINER_REGISTRY.register()
 class CILMP(Averaging, CLIPTrainer):
     method, folder = LLMPrompts, "VLPromptLearner"
-    alias = "PROMPTSRC"  # the authors' yaml keeps CILMP's options under this name
+    alias = ("TRAINER.PROMPTSRC",)  # the authors' yaml keeps CILMP's options under this name
     defaults = dict(
         N_CTX_VISION=4,
         N_CTX_TEXT=4,
