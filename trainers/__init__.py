@@ -8,6 +8,7 @@ from cilmp.trainers import (  # noqa: F401
     kgcoop,
     linear_probe,
     maple,
+    prograd,
     zsclip,
 )
 from cilmp.trainers.engine import evaluator  # noqa: F401  registers too
