@@ -9,6 +9,7 @@ from cilmp.trainers import (  # noqa: F401
     linear_probe,
     maple,
     prograd,
+    vpt,
     zsclip,
 )
 from cilmp.trainers.engine import evaluator  # noqa: F401  registers too
