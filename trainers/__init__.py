@@ -5,6 +5,7 @@ from cilmp.trainers import (  # noqa: F401
     cocoop,
     coop,
     full_finetune,
+    ivlp,
     kgcoop,
     linear_probe,
     maple,
