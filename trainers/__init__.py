@@ -10,6 +10,7 @@ from cilmp.trainers import (  # noqa: F401
     linear_probe,
     maple,
     prograd,
+    promptsrc,
     vpt,
     zsclip,
 )
