@@ -11,6 +11,7 @@ from cilmp.trainers import (  # noqa: F401
     maple,
     prograd,
     promptsrc,
+    tcp,
     vpt,
     zsclip,
 )
