@@ -1,6 +1,7 @@
 """Every trainer registers with Dassl when it is imported here; a new one adds its line."""
 
 from cilmp.trainers import (  # noqa: F401
+    biomedcoop,
     cilmp,
     cocoop,
     coop,

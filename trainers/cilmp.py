@@ -26,9 +26,9 @@ from cilmp.llm import store
 from cilmp.prompts import ClassPrompts, context, lead
 from cilmp.trainers.base import CLIPTrainer
 from cilmp.trainers.engine.averaging import Averaging
+from cilmp.trainers.engine.informed import stem_of
 from cilmp.trainers.engine.ranges import AT_LEAST_0, COUNT, FORWARD, PREC, number
 from cilmp.trainers.method import Method, Task
-from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 
 
@@ -140,12 +140,6 @@ class LLMPrompts(Method):
     def averaged(self) -> dict[str, Tensor]:
         """What the Gaussian average is taken of: prompts, but neither interventions nor projections."""
         return {name: p.data for name, p in self.named_parameters() if name.startswith(("ctx.", "vision."))}
-
-
-def stem_of(dataset: str) -> str:
-    """What a data set states as the name of its file of LLM states."""
-    known = dataset in DATASET_REGISTRY.registered_names()
-    return getattr(DATASET_REGISTRY.get(dataset), "representations", "") if known else ""
 
 
 @TRAINER_REGISTRY.register()
