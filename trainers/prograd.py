@@ -2,8 +2,9 @@
 
 Zhu et al., ICCV 2023, https://arxiv.org/abs/2205.14865
 
-Of two losses the second, kl, is never descended; it only bends the gradient of the first.  The reference divides 0 by 0
-where kl has no gradient; here such a gradient bends nothing.
+Of two losses the second, kl, is never descended; it only bends the gradient of the first.  Where kl has no gradient, as
+in the first step of a context that starts from the teacher's words, the reference divides 0 by 0, or bends along a
+rounding error; here nothing is bent.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from cilmp.trainers.engine.ranges import AT_LEAST_0, COUNT, PREC, TEMPLATE, numb
 from cilmp.trainers.learners import Context
 from cilmp.trainers.method import Task
 from dassl.engine import TRAINER_REGISTRY
+
+ROUNDING = 1e-5  # a gradient smaller than that beside the other is none
 
 
 class AlignedContext(Context):
@@ -55,7 +58,7 @@ class AlignedContext(Context):
 def aligned(a: Tensor, c: Tensor, weight: float) -> Tensor:
     """The gradient a; where it works against the gradient c of the same shape, without `weight` of its part along c."""
     norm = c.norm()
-    n = c / torch.where(norm > 0, norm, 1)
+    n = torch.where(norm > ROUNDING * a.norm(), c / norm, 0)
     return a - weight * (a * n).sum().clamp(max=0) * n
 
 
