@@ -2,11 +2,22 @@
 
 import pytest
 import torch
-from reference import FILES, build, load, named
+from reference import FILES, KINDS, build, load, named
 
 from cilmp.trainers.method import normalise
 
 EVERY = [name for name in FILES if name != "promptsrc_gpa"]  # that one is of training: test_golden_training.py
+
+NONE = {  # trainers without such a file, and why
+    "ZeroshotCLIP": "CLIP itself, held to OpenAI's own class in tests/clip",
+    "ZeroshotCLIP2": "as ZeroshotCLIP",
+    "LinearProbe": "scikit-learn's own solver",
+    "FullFineTune": "no reference is published",
+}
+
+
+def test_every_trainer_has_its_numbers_or_a_reason():
+    assert {name.split("_")[0] for name in FILES} | {name.lower() for name in NONE} == KINDS.keys()
 
 
 @pytest.mark.parametrize("name", EVERY)
