@@ -74,3 +74,13 @@ def test_sentences_that_biomedcoop_keeps(name):
     assert torch.equal(kept.float(), golden["selection.kept"].float()) and not kept.all()
     same = said[:, :1].expand_as(said)
     assert model.kept(model.image(golden["images"]), same).all()  # equal scores: where the reference gives NaN
+
+
+@pytest.mark.parametrize("tau, kept", [(1.75, [1, 1, 1, 1, 0]), (1.9, [1, 1, 1, 1, 1])])
+def test_the_deviation_of_the_scores_is_unbiased(tau, kept):
+    """Cosines 0, 0, 0, 0, 1: the last lies 1.79 unbiased standard deviations off, and 2 biased ones."""
+    _, model, _, _ = build("biomedcoop_p8")
+    model.tau = tau
+    axes = torch.eye(model.clip.embed)
+    said = torch.stack([axes[1]] * 4 + [axes[0]])[None]
+    assert model.kept(axes[:1], said).int().tolist() == kept
