@@ -79,7 +79,7 @@ class ClassPrompts(nn.Module):
 
     n: context slots.  words: the sentence the class name ends ("a photo of a"); its first n tokens make room for the
     slots, the others stay.  lengths: LLM slots of each class, behind the context.  position: of the class name.
-    UserError where a class's prompt is longer than the text tower reads.
+    closing: what stands behind it.  UserError where a class's prompt is longer than the text tower reads.
     """
 
     eot: Tensor  # (C,) the row of EOS in the last segment
@@ -92,13 +92,14 @@ class ClassPrompts(nn.Module):
         words: str = "",
         lengths: Sequence[int] | None = None,
         position: str = "end",
+        closing: str = ".",
     ):
         super().__init__()
         if position not in POSITIONS:
             raise UserError(f"CLASS_TOKEN_POSITION is '{position}'; choose one of {', '.join(POSITIONS)}.")
         names = [name.replace("_", " ") for name in classnames]
         words = words.replace("_", " ") or " ".join([clip.tokenizer.placeholder] * n)
-        ids = [clip.tokenizer.encode(f"{words} {name}.") for name in names]
+        ids = [clip.tokenizer.encode(f"{words} {name}{closing}") for name in names]
         first = clip.tokenizer.start
         opening = [row[:first] for row in ids]
         rest = [row[first + n :] for row in ids]  # name . EOS (and what `words` says beyond the n slots)

@@ -1,4 +1,19 @@
 """Every trainer registers with Dassl when it is imported here; a new one adds its line."""
 
-from cilmp.trainers import cilmp, cocoop, coop, full_finetune, linear_probe, maple, zsclip  # noqa: F401
+from cilmp.trainers import (  # noqa: F401
+    biomedcoop,
+    cilmp,
+    cocoop,
+    coop,
+    full_finetune,
+    ivlp,
+    kgcoop,
+    linear_probe,
+    maple,
+    prograd,
+    promptsrc,
+    tcp,
+    vpt,
+    zsclip,
+)
 from cilmp.trainers.engine import evaluator  # noqa: F401  registers too

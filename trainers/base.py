@@ -35,7 +35,9 @@ class CLIPTrainer(TrainerX):
     folder = "prompt_learner"  # the registered name, which is the checkpoint's folder: as the reference trainers'
     defaults: dict = {}  # this trainer's block of cfg.TRAINER
     ranges: dict[str, Range] = {}  # what its options may be, beyond their types
-    alias = ""  # another block of cfg.TRAINER it answers to
+    alias: Sequence[str] = ()  # blocks of a reference's configuration it answers to as well, e.g. TRAINER.COOP
+    means: dict[str, dict[str, str]] = {}  # of a value there, where it is another one here: {option: {theirs: ours}}
+    unread: Sequence[str] = ()  # options there that are none here
 
     def __init__(self, cfg, classnames: Sequence[str] | None = None, device: str = ""):
         """classnames: to classify images without a data set.  device: '' is a GPU where there is one."""
@@ -141,14 +143,21 @@ class CLIPTrainer(TrainerX):
 
     def update(self, losses: Mapping[str, Tensor]) -> None:
         """Backward and one step of the optimiser."""
+        self.model_zero_grad()
+        self.backward(losses)
+        if self.scaler is None:
+            self.model_update()
+        else:
+            self.scaler.step(self.optim)
+            self.scaler.update()
+
+    def backward(self, losses: Mapping[str, Tensor]) -> None:
+        """Fill the gradients, scaled where there is a scaler."""
         loss = sum(losses.values())
         if self.scaler is None:
-            self.model_backward_and_update(loss)
-            return
-        self.model_zero_grad()
-        self.scaler.scale(loss).backward()
-        self.scaler.step(self.optim)
-        self.scaler.update()
+            self.model_backward(loss)
+        else:
+            self.scaler.scale(loss).backward()
 
     def end_of_epoch(self) -> None:
         """After the last step of an epoch, before its checkpoint."""

@@ -26,9 +26,9 @@ from cilmp.llm import store
 from cilmp.prompts import ClassPrompts, context, lead
 from cilmp.trainers.base import CLIPTrainer
 from cilmp.trainers.engine.averaging import Averaging
+from cilmp.trainers.engine.informed import stem_of
 from cilmp.trainers.engine.ranges import AT_LEAST_0, COUNT, FORWARD, PREC, number
 from cilmp.trainers.method import Method, Task
-from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 
 
@@ -142,16 +142,10 @@ class LLMPrompts(Method):
         return {name: p.data for name, p in self.named_parameters() if name.startswith(("ctx.", "vision."))}
 
 
-def stem_of(dataset: str) -> str:
-    """What a data set states as the name of its file of LLM states."""
-    known = dataset in DATASET_REGISTRY.registered_names()
-    return getattr(DATASET_REGISTRY.get(dataset), "representations", "") if known else ""
-
-
 @TRAINER_REGISTRY.register()
 class CILMP(Averaging, CLIPTrainer):
     method, folder = LLMPrompts, "VLPromptLearner"
-    alias = "PROMPTSRC"  # the authors' yaml keeps CILMP's options under this name
+    alias = ("TRAINER.PROMPTSRC",)  # the authors' yaml keeps CILMP's options under this name
     defaults = dict(
         N_CTX_VISION=4,
         N_CTX_TEXT=4,

@@ -25,11 +25,12 @@ CLOSED = ("few_shot", "full")  # a trained head has no row for a new class
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be told apart.  states: (L_c, d) for each class, of methods that know an LLM."""
+    """What is to be told apart.  Of methods that know an LLM: states (L_c, d), or sentences, for each class."""
 
     classnames: Sequence[str]
     dataset: str = ""
     states: Sequence[Tensor] | None = None
+    sentences: Sequence[Sequence[str]] | None = None
 
 
 class Method(nn.Module):

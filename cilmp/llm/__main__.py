@@ -5,6 +5,7 @@ cilmp llm extract --dataset-config-file busi --model meta-llama/Meta-Llama-3-8B
 cilmp llm extract --all --model meta-llama/Meta-Llama-3-8B --out representations
 cilmp llm import llm_representations/busi --out representations/busi.safetensors
 cilmp llm show representations/busi.safetensors --plot cka.png
+cilmp llm sentences --dataset-config-file busi --model meta-llama/Meta-Llama-3-8B-Instruct --n 50
 """
 
 from __future__ import annotations
@@ -56,6 +57,20 @@ def parser() -> argparse.ArgumentParser:
     add("--dataset", default="", help="the data set's name (default: the folder's)")
     add("--out", required=True, help="the file to write")
 
+    add = verbs.add_parser("sentences", help="make different sentences about each class").add_argument
+    add("--dataset-config-file", default="", help="the data set's yaml or its name, for the class names")
+    add("--classes", nargs="+", help="class names instead")
+    add("--root", default="", help="folder of the data sets: a split file there decides the class names")
+    add("--model", required=True, help="as for extract")
+    add("--revision", default="", help="branch, tag or commit of the hub's repository")
+    add("--n", type=positive, default=50, help="sentences a class (default: 50)")
+    add("--question", default="", help="with {classname} and, if wished, {modality}, {organ}")
+    add("--seed", type=int, default=1, help="of the sampling (default: 1)")
+    add("--temperature", type=warmth, default=0.9, help="of the sampling (default: 0.9)")
+    add("--chat", choices=("auto", "always", "never"), default="auto", help="use of the chat template")
+    add("--device", default="", help="cuda, cuda:1, mps, cpu (default: a GPU if there is one)")
+    add("--out", default="", help="the file to write (default: sentences/<data set>.json)")
+
     add = verbs.add_parser("show", help="metadata, answers, norms, similarity of classes").add_argument
     add("file")
     add("--plot", default="", help="also draw linear CKA between layers and the similarity of classes")
@@ -66,6 +81,12 @@ def positive(text: str) -> int:
     if int(text) < 1:
         raise ValueError
     return int(text)
+
+
+def warmth(text: str) -> float:
+    if not 0 < float(text) < 10:
+        raise ValueError
+    return float(text)
 
 
 def main() -> None:
@@ -80,6 +101,8 @@ def main() -> None:
 
         known = imported(Path(args.folder), args.model, args.dataset)
         print(f"{save(args.out, known)}: {len(known.classnames)} classes of width {known.states[0].shape[1]}")
+    elif args.verb == "sentences":
+        sentences(args)
     elif args.control:
         control(args)
     else:
@@ -95,6 +118,24 @@ def control(args: argparse.Namespace) -> None:
     like = Path(args.like)
     made = control.random(like, args.seed) if args.control == "random" else control.text(like, args.model or "ViT-B/16")
     print(f"{save(args.out, made)}: {len(made.classnames)} classes, {tuple(made.states[0].shape)} each")
+
+
+def sentences(args: argparse.Namespace) -> None:
+    from cilmp.devices import choose
+    from cilmp.llm import declared
+    from cilmp.llm.model import load_llm, locate
+    from cilmp.llm.sentences import FOUND, make
+
+    dataset = declared.dataset_of(args.dataset_config_file) if args.dataset_config_file else ""
+    if not dataset and not (args.classes and args.out):
+        raise UserError("Whose sentences? Use --dataset-config-file, or --classes and --out.")
+    listed = declared.named(args.classes, dataset) if args.classes else declared.of(dataset, args.root)
+    out = Path(args.out or FOUND / Path(declared.file_of(dataset)).with_suffix(".json"))
+    source, device = locate(args.model), choose(args.device)
+    dtype = "bfloat16" if device.type == "cuda" else "float32"
+    made = make(listed, lambda: load_llm(source, args.revision, dtype, str(device)), out, args.n, args.question,
+                args.seed, args.temperature, args.chat)  # fmt: skip
+    print(f"{out}: {len(made.classes)} classes, {args.n} sentences each")
 
 
 def extraction(args: argparse.Namespace) -> None:

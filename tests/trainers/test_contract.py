@@ -77,9 +77,10 @@ def build(name: str, folder: Path, root: Path, backbone: Path, size: int, seed: 
     options = {"DATASET.NAME": "PHANTOMS", "DATASET.ROOT": root, "DATASET.NUM_SHOTS": 4, "SEED": 1}
     options |= {"DATASET.SUBSAMPLE_CLASSES": "base", "DATALOADER.TRAIN_X.BATCH_SIZE": 8}
     options |= {"MODEL.BACKBONE.PATH": backbone, "INPUT.SIZE": (size, size), "INPUT.TRANSFORMS": ("normalize",)}
+    options |= {"OPTIM.LR": cfg.OPTIM.LR / 10}  # at the full rate momentum may swing for longer than this run
     options |= {"OPTIM.MAX_EPOCH": EPOCHS, "OPTIM.WARMUP_EPOCH": WARM, "OPTIM.WEIGHT_DECAY": 0.0}
     options |= {"OUTPUT_DIR": folder, "TRAIN.CHECKPOINT_FREQ": 1, "TEST.NO_TEST": True, "USE_CUDA": False}
-    own = {"PREC": "fp32", "GPA_MEAN": MEAN, "GPA_STD": STD}
+    own = {"PREC": "fp32", "GPA_MEAN": MEAN, "GPA_STD": STD, "CLASS_DEPTH": 1}  # the ResNet's text tower has 2 blocks
     options |= {f"TRAINER.{name.upper()}.{key}": own[key] for key in own.keys() & KINDS[name].defaults}
     merge_pairs(cfg, [str(item) for pair in options.items() for item in pair])
     set_random_seed(seed)
@@ -200,7 +201,10 @@ def test_a_fresh_trainer_with_the_checkpoint_gives_the_same_logits(run):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_the_clip_it_is_given_is_frozen(name):
-    task = Task(CLASSNAMES, states=[torch.randn(12, 20) for _ in CLASSNAMES])
+    known = dict(
+        states=[torch.randn(12, 20) for _ in CLASSNAMES], sentences=[[f"a {c}", f"one {c}"] for c in CLASSNAMES]
+    )
+    task = Task(CLASSNAMES, **known)
     depths = {option: 2 for option in KINDS[name].defaults if "DEPTH" in option}
     method = KINDS[name].build(load_clip("tiny").requires_grad_(True), task, **depths)
     trained = {key.split(".")[0] for key, p in method.clip.named_parameters() if p.requires_grad}

@@ -5,18 +5,27 @@ import pytest
 import torch
 from models import CLASSNAMES, random_clip
 
+from cilmp.trainers.biomedcoop import BiomedCoOp
 from cilmp.trainers.cilmp import CILMP
 from cilmp.trainers.cocoop import CoCoOp
 from cilmp.trainers.coop import CoOp
+from cilmp.trainers.kgcoop import KgCoOp
 from cilmp.trainers.maple import MaPLe
 from cilmp.trainers.method import Task
+from cilmp.trainers.prograd import ProGrad
+from cilmp.trainers.promptsrc import PromptSRC
+from cilmp.trainers.tcp import TCP
+from cilmp.trainers.vpt import VPT
 from cilmp.trainers.zsclip import ZeroshotCLIP
 
-DEPTHS = {CILMP: dict(PROMPT_DEPTH_TEXT=2, PROMPT_DEPTH_VISION=2), MaPLe: dict(PROMPT_DEPTH=2), CoOp: dict(CSC=True)}
+BOTH = dict(PROMPT_DEPTH_TEXT=2, PROMPT_DEPTH_VISION=2)
+DEPTHS = {CILMP: BOTH, PromptSRC: BOTH, VPT: dict(PROMPT_DEPTH_VISION=2), MaPLe: dict(PROMPT_DEPTH=2)}
+DEPTHS |= {CoOp: dict(CSC=True), TCP: dict(CLASS_DEPTH=1)}
 
 
 def build(kind, **options):
-    task = Task(CLASSNAMES, states=[torch.randn(12, 20) for _ in CLASSNAMES])
+    sentences = [[f"a {name}", f"one {name}"] for name in CLASSNAMES]
+    task = Task(CLASSNAMES, states=[torch.randn(12, 20) for _ in CLASSNAMES], sentences=sentences)
     return kind.build(random_clip(2, 3, 3).float(), task, **DEPTHS.get(kind, {}) | options).to("meta")
 
 
@@ -30,6 +39,7 @@ def build(kind, **options):
         (MaPLe, {}),
         (CILMP, {}),
         (CILMP, dict(INTERVENTION="loreft")),
+        *((kind, {}) for kind in (KgCoOp, ProGrad, VPT, PromptSRC, TCP, BiomedCoOp)),
     ],
 )
 def test_a_step_neither_mixes_devices_nor_waits(kind, options, literal):

@@ -15,6 +15,8 @@ from cilmp.trainers.cocoop import CoCoOp
 from cilmp.trainers.coop import CoOp
 from cilmp.trainers.maple import MaPLe
 from cilmp.trainers.method import Task
+from cilmp.trainers.promptsrc import PromptSRC
+from cilmp.trainers.tcp import TCP
 
 
 def compare(model: nn.Module, image, label, logits=1e-10, gradients=1e-8) -> None:
@@ -79,6 +81,19 @@ def test_cocoop_and_maple_fast_equal_literal(model, classnames, n, data):
     depth = data.draw(st.integers(1, min(model.text.depth, model.visual.depth)))
     method = MaPLe.build(model, Task(classnames), N_CTX=n, PROMPT_DEPTH=depth)
     compare(method.double().train(), *batch(model, 2, len(classnames)))
+
+
+@relaxed
+@given(towers, names, st.integers(1, 6), st.data())
+def test_deep_prompts_and_class_tokens_fast_equal_literal(model, classnames, n, data):
+    depths = data.draw(st.integers(1, model.text.depth)), data.draw(st.integers(0, model.visual.depth))
+    options = dict(N_CTX_TEXT=n, N_CTX_VISION=2, PROMPT_DEPTH_TEXT=depths[0], PROMPT_DEPTH_VISION=depths[1])
+    method = PromptSRC.build(model, Task(classnames), TEMPLATES=("a {}.", "the {}."), **options)
+    compare(method.double().train(), *batch(model, 2, len(classnames)))
+    if model.text.depth > 1:
+        options = dict(N_CTX=n, TEMPLATE="a {}, seen.", CLASS_DEPTH=data.draw(st.integers(1, model.text.depth - 1)))
+        method = TCP.build(model, Task(classnames), **options)
+        compare(method.double().train(), *batch(model, 2, len(classnames)))
 
 
 @pytest.mark.parametrize("literal", [False, True])

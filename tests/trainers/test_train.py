@@ -236,12 +236,14 @@ def test_the_authors_yaml_drives_cilmp(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_learns_from_the_joined_batch(data, tmp_path):
+@pytest.mark.parametrize("trainer", ["CILMP", "ProGrad"])  # ProGrad has a backward of its own
+def test_two_processes_learn_what_one_learns_from_the_joined_batch(trainer, data, tmp_path):
     """torchrun over gloo against one process with twice the batch: the same prompts, to rounding."""
-    common = ["train.py", "--root", data, "--seed", 1, "--trainer", "CILMP"]
-    common += ["--config-file", "configs/trainers/CILMP/tiny.yaml", "--transforms", "normalize"]
+    common = ["train.py", "--root", data, "--seed", 1, "--trainer", trainer]
+    common += ["--config-file", f"configs/trainers/{trainer}/tiny.yaml", "--transforms", "normalize"]
     common += ["--dataset-config-file", "configs/datasets/phantoms.yaml"]
-    opts = [*QUICK, "OPTIM.MAX_EPOCH", 3, "TEST.NO_TEST", True, "TRAINER.CILMP.DROPOUT", 0.0]
+    opts = [*QUICK, "OPTIM.MAX_EPOCH", 3, "TEST.NO_TEST", True]
+    opts += ["TRAINER.CILMP.DROPOUT", 0.0] if trainer == "CILMP" else []
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", 2, "--standalone"]
     for name, program, size in (("one", [], 16), ("two", launch, 8)):  # 16 images: a whole epoch a step
         argv = [sys.executable, *program, *common, "--output-dir", tmp_path / name, *opts]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
@@ -88,7 +89,7 @@ def build_cfg(args: Namespace) -> CfgNode:
     for key, value in flags.items():
         if value not in (None, "", []):
             merge_pairs(cfg, [key, value])
-    merge_pairs(cfg, [rename(key, cfg) if i % 2 == 0 else key for i, key in enumerate(args.opts)])
+    merge_pairs(cfg, translated(args.opts, cfg))
     cfg.TRAINER.NAME = trainer_name(args.trainer or cfg.TRAINER.NAME)
     if not cfg.DATASET.NAME:
         raise UserError("No data set given: use --dataset-config-file with a yaml or a name such as busi.")
@@ -120,22 +121,37 @@ def read_yaml(path: str, cfg: CfgNode) -> CfgNode:
 
 
 def follow_alias(node: CfgNode, cfg: CfgNode, path: str) -> CfgNode:
-    """A trainer may answer to another's block: the authors keep CILMP's options under TRAINER.PROMPTSRC."""
-    name, alias = cfg.TRAINER.NAME, getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "alias", "")
-    block = node.get("TRAINER", {}).pop(alias, None) if alias else None
-    if block:
-        known = cfg.TRAINER[name.upper()]
-        unread = sorted(key for key in block if key not in known)
-        if unread:
-            print(f"{path}: {name} has no {', '.join(unread)}; not read")
-        own = node.TRAINER.get(name.upper(), CfgNode())
-        node.TRAINER[name.upper()] = CfgNode({**{k: v for k, v in block.items() if k in known}, **own})
+    """A reference may keep a trainer's options in another block: CILMP's authors under TRAINER.PROMPTSRC."""
+    kind, block = TRAINER_REGISTRY.get(cfg.TRAINER.NAME), cfg.TRAINER.NAME.upper()
+    found = CfgNode()
+    for alias in getattr(kind, "alias", ()):
+        *above, last = alias.split(".")
+        there = functools.reduce(lambda tree, key: tree.get(key, {}), above, node)
+        for key, value in (there.pop(last, None) or {}).items():
+            if key in cfg.TRAINER[block]:
+                found[key] = kind.means.get(key, {}).get(str(value), value)
+            else:
+                print(f"{path}: {cfg.TRAINER.NAME} has no {key}; not read")
+    if found:
+        node.TRAINER = node.get("TRAINER", CfgNode())
+        node.TRAINER[block] = CfgNode({**found, **node.TRAINER.get(block, {})})
     return node
 
 
-def rename(key: str, cfg: CfgNode) -> str:
-    alias = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "alias", "")
-    return key.replace(f"TRAINER.{alias}.", f"TRAINER.{cfg.TRAINER.NAME.upper()}.", 1) if alias else key
+def translated(pairs: list[str], cfg: CfgNode) -> list[str]:
+    """KEY VALUE pairs of a reference's command line, in this trainer's own words."""
+    kind, block = TRAINER_REGISTRY.get(cfg.TRAINER.NAME), f"TRAINER.{cfg.TRAINER.NAME.upper()}"
+    ours = []
+    for i in range(0, len(pairs), 2):
+        key, *value = pairs[i : i + 2]
+        above, _, option = key.rpartition(".")
+        if above not in getattr(kind, "alias", ()):
+            ours += [key, *value]
+        elif option in kind.unread:
+            print(f"{cfg.TRAINER.NAME} has no {option}; not read")
+        else:
+            ours += [f"{block}.{option}", *(kind.means.get(option, {}).get(text, text) for text in value)]
+    return ours
 
 
 def own_block(keys: Iterable[str], cfg: CfgNode, path: str = "") -> None:
@@ -155,9 +171,19 @@ def merge(cfg: CfgNode, node: CfgNode, path: str) -> None:
         if key not in known and not any(k.startswith(f"{key}.") for k in known):
             raise UserError(f"{path}: config key {key} does not exist.{closest(key, known)}")
     try:
-        cfg.merge_from_other_cfg(node)
+        cfg.merge_from_other_cfg(widened(node, cfg))
     except (KeyError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: {plain(error)}") from None
+
+
+def widened(node: CfgNode, cfg: CfgNode) -> CfgNode:
+    """8 is as good as 8.0 where a float is asked for; yacs refuses it."""
+    for key, value in node.items():
+        if isinstance(value, CfgNode):
+            widened(value, cfg.get(key, CfgNode()))
+        elif isinstance(cfg.get(key), float) and type(value) is int:
+            node[key] = float(value)
+    return node
 
 
 def merge_pairs(cfg: CfgNode, pairs: list) -> None:
@@ -174,6 +200,8 @@ def merge_pairs(cfg: CfgNode, pairs: list) -> None:
             # as it is: yacs would make a number of a folder called 20261126, and nothing of one called None
             functools.reduce(lambda node, name: node[name], path, cfg)[last] = value
             continue
+        if isinstance(known[key], float) and re.fullmatch(r"[+-]?\d+", str(value)):
+            value = float(value)
         try:
             cfg.merge_from_list([key, value])
         except (AssertionError, ValueError, KeyError) as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
@@ -69,6 +70,14 @@ def stop() -> None:
 def wrap(model: nn.Module) -> nn.Module:
     """Called as (image, label) it gives the losses, and backward averages the gradients of all processes."""
     return DistributedDataParallel(Losses(model), broadcast_buffers=False)
+
+
+def mean(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Over all processes, of gradients that backward did not see."""
+    for tensor in tensors if size() > 1 else ():
+        dist.all_reduce(tensor)
+        tensor /= size()
+    return tensors
 
 
 def share(loader: DataLoader, seed: int) -> DataLoader:

@@ -117,8 +117,8 @@ def require_trained(cfg: CfgNode, folder: Path) -> None:
     same_data = trained.get("DATASET.NAME") == asked["options"].get("DATASET.NAME")
     matter = [key for key in sorted(trained.keys() | asked["options"].keys())
               if (key in TRAINED or key.startswith((block, "MODEL.BACKBONE."))) and key not in skipped]  # fmt: skip
-    if not same_data:  # another data set has LLM states of its own
-        matter = [key for key in matter if key != f"{block}REPRESENTATIONS"]
+    if not same_data:  # another data set has knowledge of its own
+        matter = [key for key in matter if key not in (f"{block}REPRESENTATIONS", f"{block}SENTENCES")]
     told = [f"{key} {trained.get(key, 'default')} there, {asked['options'].get(key, 'default')} asked" for key in matter
             if trained.get(key) != asked["options"].get(key)]  # fmt: skip
     if there["trainer"] != name:

@@ -76,6 +76,8 @@ RANGES: dict[str, Range] = {
 }
 
 PREC, FORWARD = one_of(*DTYPES), one_of("fast", "literal")
+TEMPLATE = Range(lambda value: value == "" or value.count("{}") == 1, "a sentence with {} for the class name, or empty")
+TEMPLATES = Range(lambda value: all("{}" in str(item) for item in value), "sentences with {} for the class name")
 
 
 def check(values: Mapping[str, object], own: Mapping[str, Range], block: str) -> None:

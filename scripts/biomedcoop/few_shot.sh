@@ -1,0 +1,2 @@
+#!/usr/bin/env bash
+TRAINERS=BiomedCoOp exec bash "$(dirname "$0")/../few_shot.sh" "$@"

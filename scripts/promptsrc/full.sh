@@ -1,0 +1,2 @@
+#!/usr/bin/env bash
+TRAINERS=PromptSRC exec bash "$(dirname "$0")/../full.sh" "$@"
