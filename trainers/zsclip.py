@@ -5,39 +5,23 @@ Radford et al., ICML 2021, https://arxiv.org/abs/2103.00020
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from cilmp.clip.model import CLIP
-from cilmp.templates import ENSEMBLE, template_of, text_features
-from cilmp.trainers.base import CLIPTrainer
+from cilmp.templates import ENSEMBLE
 from cilmp.trainers.engine.ranges import PREC
-from cilmp.trainers.method import Method, Task
+from cilmp.trainers.features import FixedText, FrozenTrainer
 from dassl.engine import TRAINER_REGISTRY
 
 
-class FixedText(Method):
-    """Text features of one sentence a class, computed once."""
-
+class OneSentence(FixedText):
     kind, year = "zero-shot", 2021
-    ensemble: tuple[str, ...] = ()  # sentences besides the data set's own
-
-    def __init__(self, clip: CLIP, task: Task, options):
-        super().__init__(clip)
-        templates = [*self.ensemble, template_of(task.dataset)]
-        print(f"Templates: {templates}")
-        self.register_buffer("fixed", text_features(clip, task.classnames, templates)[None], persistent=False)
-
-    def text(self, f: Tensor) -> Tensor:
-        return self.fixed  # (1, C, E)
 
 
-class EnsembleText(FixedText):
+class EnsembleText(OneSentence):
     ensemble, compared = ENSEMBLE, False
 
 
 @TRAINER_REGISTRY.register()
-class ZeroshotCLIP(CLIPTrainer):
-    method = FixedText
+class ZeroshotCLIP(FrozenTrainer):
+    method = OneSentence
     defaults = dict(PREC="fp16")
     ranges = dict(PREC=PREC)
 
