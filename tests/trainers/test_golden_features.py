@@ -1,0 +1,140 @@
+"""Parity with the reference implementations of adapters, probes and Tip-Adapter: what they gave on fixed numbers."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
+from cilmp.clip import CLIP
+from cilmp.templates import text_features
+from cilmp.trainers.clip_adapter import CLIPAdapter
+from cilmp.trainers.features import Features
+from cilmp.trainers.lp_plus_plus import LPPlusPlus, descend
+from cilmp.trainers.method import Task
+from cilmp.trainers.tip_adapter import TipAdapter, TipAdapterF, train_keys
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def read(name: str, trainer, **options):
+    """(the method as its trainer builds it, tensors of the golden file, what the file says of itself)."""
+    path = GOLDEN / f"{name}.safetensors"
+    golden = load_file(path)
+    with safe_open(path, "pt") as file:
+        said = file.metadata()
+    weights = load_file(GOLDEN / "tiny_clip.safetensors")
+    for key in ("token_embedding.ids", "token_embedding.rows"):
+        weights[key] = torch.cat([weights[key], golden[key]]) if key in golden else weights[key]
+    clip, classnames = CLIP.from_state_dict(weights), json.loads(said["classnames"])
+    if "scale" in said:  # the reference's literal
+        clip.logit_scale.data = torch.tensor(float(said["scale"])).log()
+    method = trainer.build(clip, Task(classnames), **options)
+    if "text_weights" in golden:
+        method.fixed = text_features(clip, classnames, json.loads(said["templates"]))[None]
+        close(F.normalize(method.fixed[0], dim=-1).T, golden["text_weights"], 1e-6)
+    return method.eval(), golden, said
+
+
+def close(ours, theirs, tolerance: float) -> None:
+    assert ours.shape == theirs.shape
+    assert (ours - theirs).abs().max() < tolerance
+
+
+def near(ours, theirs) -> None:
+    assert (ours - theirs).norm() <= 1e-4 * theirs.norm()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("clipadapter_r02", {"RATIO": 0.2}), ("clipadapter_feature_r05", {"RATIO": 0.5, "NORMALISED": True})],
+)
+def test_clip_adapter(name, options):
+    model, golden, said = read(name, CLIPAdapter, **options)
+    assert options["RATIO"] == float(said["ratio"]) and CLIPAdapter.defaults["REDUCTION"] == int(said["reduction"])
+    for key in ("fc.0.weight", "fc.2.weight"):
+        dict(model.named_parameters())[key].data.copy_(golden[f"param.adapter.{key}"])
+    images, label = golden["images"], golden["labels"]
+    for seen in (images, golden["features.image"]):  # an image, and the feature in its place
+        if len(seen[0].shape) == 1 and options.get("NORMALISED"):
+            close(F.normalize(model.image(images), dim=-1), seen, 1e-6)
+        close(model(seen), golden["logits"], 1e-5)
+        close(model.infer(seen), golden["logits"], 1e-5)
+    losses, _ = model.losses(images, label)
+    losses["ce"].backward()
+    close(losses["ce"], golden["loss"], 1e-5)
+    for key in ("fc.0.weight", "fc.2.weight"):
+        near(dict(model.named_parameters())[key].grad, golden[f"grad.adapter.{key}"])
+
+
+def remembered(name: str, trainer):
+    model, golden, said = read(name, trainer)
+    train = Features(golden["features.train"], golden["labels.train"])
+    views = torch.stack([model.image(view) for view in golden["images.train"]])
+    close(views, train.x, 1e-5)
+    model.remember(train, (float(said["init_alpha"]), float(said["init_beta"])))
+    close(model.values, golden["cache.values"], 1e-9)
+    return model, train, golden, said
+
+
+def test_tip_adapter():
+    model, _, golden, said = remembered("tipadapter", TipAdapter)
+    close(model.keys.T, golden["cache.keys"], 1e-6)
+    close(model.infer(golden["images.test"]), golden["logits"], 2e-4)
+    close(model.infer(golden["features.val"]), golden["logits.val"], 2e-4)
+    scale, steps = json.loads(said["search_scale"]), json.loads(said["search_step"])
+    model.search(golden["features.val"], golden["labels.val"], scale, steps)
+    close(model.blend.flip(0).double(), golden["search.best"].double(), 1e-5)
+    close(model.infer(golden["images.test"]), golden["logits.searched"], 2e-4)
+
+
+def test_tip_adapter_f():
+    model, train, golden, said = remembered("tipadapter_f", TipAdapterF)
+    close(model.keys, golden["param.adapter.weight"], 1e-6)
+    close(model(golden["features.test"]), golden["logits"], 2e-4)
+    first = golden["steps.index"][0]
+    losses, _ = model.losses(golden["images.train"][0][first], train.label[first])
+    losses["ce"].backward()
+    close(losses["ce"], golden["loss"], 1e-5)
+    near(model.keys.grad, golden["grad.adapter.weight"])
+    settings = json.loads(said["optim"])
+    assert settings.pop("name") == "adamw" and settings["eps"] == TipAdapterF.defaults["EPS"]
+    optim = torch.optim.AdamW([model.keys], **settings)
+    orders = [[*golden["steps.index"]]] * int(said["epochs"])
+    seen = train_keys(model, Features(train.x[:1], train.label), optim, orders)
+    for after, pair in ((2, slice(0, 2)), (4, slice(2, 4))):
+        close(torch.tensor(next(seen)), golden["steps.loss"][pair].mean(), 1e-4)
+        near(model.keys, golden["steps.weight"][after - 1])
+        close(model(golden["features.test"]), golden[f"logits.after{after}"], 2e-4)
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_lp_plus_plus(accumulate):
+    """The reference's alpha moves by the sum of its gradients; the file holds the run with each step's own as well."""
+    model, golden, said = read("lpp", LPPlusPlus)
+    model.classifier.bias.data.copy_(golden["param.classifier.bias"])
+    train, label = golden["features.train"], golden["labels.train"]
+    rates = model.start(train, label)
+    assert rates == pytest.approx((float(golden["lr.weight"]), float(golden["lr.alpha"])), rel=1e-5)
+    close(model.classifier.weight, golden["param.classifier.weight"], 1e-5)
+    close(model.alpha, golden["param.alpha"], 1e-4)
+    close(model.infer(golden["images.test"]), golden["logits"], 2e-4)
+    losses, _ = model.losses(train, label)
+    losses["ce"].backward()
+    close(losses["ce"], golden["loss"], 1e-5)
+    for key in ("classifier.weight", "classifier.bias", "alpha"):
+        near(dict(model.named_parameters())[key].grad, golden[f"grad.{key}"])
+    model.zero_grad()
+    steps = descend(model, train, label, int(said["epochs"]), float(said["momentum"]), accumulate)
+    for epoch, loss in enumerate(steps, start=1):
+        prefix = f"after{epoch}" if accumulate or epoch < 10 else f"zeroed.after{epoch}"
+        if accumulate or epoch <= 10:
+            close(torch.tensor(loss), golden["epochs.loss"][epoch - 1], 1e-4)
+        if f"{prefix}.weight" in golden:
+            near(model.classifier.weight, golden[f"{prefix}.weight"])
+            near(model.alpha, golden[f"{prefix}.alpha"])
+            close(model(golden["features.test"]), golden[f"{prefix}.logits"], 1e-3)
+    assert epoch == 30
