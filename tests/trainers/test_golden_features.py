@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,8 +14,10 @@ from cilmp.clip import CLIP
 from cilmp.templates import text_features
 from cilmp.trainers.clip_adapter import CLIPAdapter
 from cilmp.trainers.features import Features
+from cilmp.trainers.gda import GDA, GRID
 from cilmp.trainers.lp_plus_plus import LPPlusPlus, descend
 from cilmp.trainers.method import Task
+from cilmp.trainers.ss_text_plus import SSTextPlus
 from cilmp.trainers.tip_adapter import TipAdapter, TipAdapterF, train_keys
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -29,10 +32,12 @@ def read(name: str, trainer, **options):
     weights = load_file(GOLDEN / "tiny_clip.safetensors")
     for key in ("token_embedding.ids", "token_embedding.rows"):
         weights[key] = torch.cat([weights[key], golden[key]]) if key in golden else weights[key]
-    clip, classnames = CLIP.from_state_dict(weights), json.loads(said["classnames"])
+    clip, classnames = CLIP.from_state_dict(weights), json.loads(said.get("classnames", '["a", "b", "c", "d"]'))
     if "scale" in said:  # the reference's literal
         clip.logit_scale.data = torch.tensor(float(said["scale"])).log()
     method = trainer.build(clip, Task(classnames), **options)
+    if "text" in golden:
+        method.fixed = golden["text"][None]
     if "text_weights" in golden:
         method.fixed = text_features(clip, classnames, json.loads(said["templates"]))[None]
         close(F.normalize(method.fixed[0], dim=-1).T, golden["text_weights"], 1e-6)
@@ -138,3 +143,45 @@ def test_lp_plus_plus(accumulate):
             near(model.alpha, golden[f"{prefix}.alpha"])
             close(model(golden["features.test"]), golden[f"{prefix}.logits"], 1e-3)
     assert epoch == 30
+
+
+def fit(trainer, model, train, val) -> None:
+    options = SimpleNamespace(**trainer.defaults)
+    trainer.fit(SimpleNamespace(model=model, options=options, device="cpu"), train, val)
+
+
+def test_gda():
+    """The file holds what the published solver gave on random features of two views."""
+    model, golden, said = read("gda", GDA)
+    train = Features(golden["features.train"], golden["labels.train"])
+    val = Features(golden["features.val"][None], golden["labels.val"])
+    fit(GDA, model, train, None)
+    assert model.alpha == GDA.defaults["ALPHA"]
+    assert list(GRID) == json.loads(said["grid"])
+    for alpha, logits in zip(GRID, golden["logits.val"], strict=True):
+        model.alpha.fill_(alpha)
+        near(model(val.x[0]), logits)
+    fit(GDA, model, train, val)
+    near(model.infer(golden["features.test"]), golden["logits"])
+
+
+def test_gda_leaves_a_class_without_images_to_its_text():
+    model, golden, _ = read("gda", GDA)
+    here = golden["labels.train"] != 2
+    train = Features(golden["features.train"][:, here], golden["labels.train"][here])
+    fit(GDA, model, train, None)
+    assert model.weight.isfinite().all()
+    average = F.normalize(train.x.flatten(0, 1), dim=-1).mean(0)
+    scores = average @ model.weight.T + model.bias
+    assert scores.argmax() == 2 and (model.infer(golden["features.test"]).argmax(-1) == 2).any()
+
+
+def test_ss_text_plus():
+    """The file holds what the published solver gave on random features, unbalanced and one class without any."""
+    model, golden, _ = read("sstextplus", SSTextPlus)
+    train = Features(golden["features.train"][None], golden["labels.train"])
+    assert len(train.label.unique()) == 3
+    fit(SSTextPlus, model, train, None)
+    close(model.prototypes, golden["prototypes"], 1e-4)
+    close(model.infer(golden["features.test"]), golden["logits"], 1e-4)
+    close(model.infer(train.x[0]).softmax(-1), golden["probabilities.train"], 1e-4)
