@@ -3,6 +3,7 @@
 from cilmp.trainers import (  # noqa: F401
     cilmp,
     clip_adapter,
+    clip_lora,
     cocoop,
     coop,
     full_finetune,

@@ -213,4 +213,4 @@ def test_the_clip_it_is_given_is_frozen(name):
     depths = {option: 2 for option in KINDS[name].defaults if "DEPTH" in option}
     method = KINDS[name].build(load_clip("tiny").requires_grad_(True), task, **depths)
     trained = {key.split(".")[0] for key, p in method.clip.named_parameters() if p.requires_grad}
-    assert trained == ({"visual"} if method.kind == "fine-tuning" else set())
+    assert trained == {"FullFineTune": {"visual"}, "CLIPLoRA": {"text", "visual"}}.get(name, set())

@@ -1,4 +1,4 @@
-"""Parity with the reference implementations of adapters, probes and Tip-Adapter: what they gave on fixed numbers."""
+"""Parity with the reference implementations of adapters, probes and tuning: what they gave on fixed numbers."""
 
 import json
 from pathlib import Path
@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from cilmp.clip import CLIP
 from cilmp.templates import text_features
 from cilmp.trainers.clip_adapter import CLIPAdapter
+from cilmp.trainers.clip_lora import CLIPLoRA
+from cilmp.trainers.engine.checkpoints import rename
 from cilmp.trainers.features import Features
 from cilmp.trainers.gda import GDA, GRID
 from cilmp.trainers.lp_plus_plus import LPPlusPlus, descend
@@ -185,3 +187,62 @@ def test_ss_text_plus():
     close(model.prototypes, golden["prototypes"], 1e-4)
     close(model.infer(golden["features.test"]), golden["logits"], 1e-4)
     close(model.infer(train.x[0]).softmax(-1), golden["probabilities.train"], 1e-4)
+
+
+@pytest.mark.parametrize("literal", [False, True], ids=["fast", "literal"])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("cliplora_both_qkv_r2", {}),
+        ("cliplora_vision_qkvo_r4", dict(ENCODER="vision", PARAMS=["q", "k", "v", "o"], R=4, ALPHA=2.0)),
+        ("cliplora_text_qv_r2", dict(ENCODER="text", PARAMS=["q", "v"])),
+    ],
+)
+def test_clip_lora(name, options, literal):
+    model, golden, said = read(name, CLIPLoRA, DROPOUT=0.0, **options)
+    chosen = CLIPLoRA.defaults | options
+    assert (chosen["ENCODER"], chosen["PARAMS"]) == (said["encoder"], json.loads(said["params"]))
+    assert (chosen["R"], chosen["ALPHA"]) == (int(said["r"]), float(said["alpha"]))
+    model.literal = literal
+    ours = {key: p for key, p in model.named_parameters() if p.requires_grad}
+
+    def of(kind: str) -> dict:
+        pairs = {key.removeprefix(kind): value for key, value in golden.items() if key.startswith(kind)}
+        return {rename(key, model.renames): value for key, value in pairs.items() if "lora" in key}
+
+    assert of("param.").keys() == ours.keys()
+    for key, value in of("param.").items():
+        ours[key].data.copy_(value)
+    with torch.no_grad():
+        close(model(golden["images"]), golden["logits"], 2e-4)
+        close(model.infer(golden["images.test"]), golden["logits.test"], 2e-4)
+    model.train()
+    settings = json.loads(said["optim"])
+    usual = {key: settings[key] for key in ("lr", "betas", "eps", "weight_decay")}
+    optim = torch.optim.AdamW(ours.values(), **usual)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optim, settings["iterations"], settings["eta_min"])
+    for step in range(int(said["steps"])):
+        loss = model.losses(golden["images"], golden["labels"])[0]["ce"]
+        optim.zero_grad()
+        loss.backward()
+        close(loss, golden["steps.loss"][step], 1e-4)
+        for key, value in of("grad.").items() if step == 0 else ():
+            near(ours[key].grad, value)
+        optim.step()
+        schedule.step()
+    assert of("grad.").keys() == of("after3.").keys() == ours.keys()
+    for key, value in of("after3.").items():
+        near(ours[key], value)
+    close(model.eval().infer(golden["images.test"]), golden["after3.logits.test"], 1e-3)
+
+
+def test_clip_lora_drops_inputs_of_its_changes_in_training_alone():
+    model, golden, _ = read("cliplora_both_qkv_r2", CLIPLoRA, DROPOUT=0.5)
+    with torch.no_grad():
+        at_first = model.train()(golden["images"])
+        close(at_first, model.eval()(golden["images"]), 2e-4)  # B is zero
+        for key, value in model.named_parameters():
+            value.data += 0.1 * ("w_lora_B" in key)
+        assert torch.equal(model(golden["images"]), model(golden["images"]))
+        model.train()
+        assert not torch.allclose(model(golden["images"]), model(golden["images"]))
