@@ -67,3 +67,29 @@ def test_pixels_tell_apart_what_is_seen_otherwise(data, tmp_path):
     assert pixels(cfg, False) == before[False] and pixels(cfg, True) != before[True]
     cfg.INPUT.PIXEL_MEAN = [0.5, 0.5, 0.5]
     assert pixels(cfg, False) != before[False]
+
+
+@pytest.mark.parametrize("name", ["TipAdapter", "TipAdapterF"])
+def test_what_has_a_row_for_each_training_image_loads_into_a_method_that_has_seen_none(data, tmp_path, name):
+    trainer = build(name, tmp_path, data, TINY, SIZES["vit"], seed=1)
+    trainer.train()
+    image = torch.randn(3, trainer.model.clip.embed)
+    alone = type(trainer)(trainer.cfg, classnames=trainer.classnames, device="cpu")
+    alone.load_model(str(tmp_path))
+    alone.set_model_mode("eval")
+    assert len(alone.model.keys) == len(trainer.dm.dataset.train_x)
+    assert torch.equal(alone.model_inference(image), trainer.model_inference(image))
+
+
+def test_a_resumed_run_ends_in_the_same_numbers(data, tmp_path):
+    whole = build("CLIPAdapter", tmp_path / "whole", data, TINY, SIZES["vit"], seed=1)
+    whole.train()
+    folder = tmp_path / "cut" / "clip_adapter"
+    folder.mkdir(parents=True)
+    (folder / "model.pth.tar-1").write_bytes((tmp_path / "whole/clip_adapter/model.pth.tar-1").read_bytes())
+    (folder / "checkpoint").write_text("model.pth.tar-1\n")
+    cut = build("CLIPAdapter", tmp_path / "cut", data, TINY, SIZES["vit"], seed=2)
+    cut.train()
+    assert cut.start_epoch == 1
+    for (key, ours), theirs in zip(cut.model.state_dict().items(), whole.model.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs), key
