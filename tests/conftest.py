@@ -2,9 +2,11 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # read on import, inherited
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="cilmp-tests-")  # tests keep nothing in the user's cache
 sys.path.insert(0, str(Path(__file__).parent))  # what tests share: models.py
 
 import torch  # noqa: E402

@@ -89,7 +89,7 @@ class CLIPTrainer(TrainerX):
                 f'INPUT.SIZE "({clip.resolution}, {clip.resolution})".'
             )
         if self.method.vit_only and not hasattr(clip.visual, "transformer"):
-            raise UserError(f"{type(self).__name__} writes prompts into the image tower: it needs a ViT CLIP.")
+            raise UserError(f"{type(self).__name__} changes the layers of the image tower: it needs a ViT CLIP.")
         self.model = self.method(clip, self.task(), self.options).to(self.device)
         self.model.literal = self.options.get("FORWARD", "fast") == "literal"
         if self.cfg.MODEL.INIT_WEIGHTS:
@@ -97,6 +97,8 @@ class CLIPTrainer(TrainerX):
         self.scaler, self.step = None, self.model.losses
         trained = [p for p in self.model.parameters() if p.requires_grad]
         if not trained:
+            if self.model.state_dict():  # found without a gradient, and kept
+                self.register_model(self.folder, self.model)
             return
         print(f"Trained parameters: {sum(p.numel() for p in trained):,}")
         self.optim = build_optimizer(trained, self.cfg.OPTIM)
@@ -209,10 +211,11 @@ class CLIPTrainer(TrainerX):
 
     def load_weights(self, path: Path) -> None:
         """What is trained, from one checkpoint; UserError where it is not there or does not fit."""
-        wanted = self.model.state_dict()
-        if not wanted:
+        if not self.model.state_dict():
             raise UserError(f"{type(self).__name__} trains nothing: leave MODEL.INIT_WEIGHTS empty.")
         saved = checkpoints.read(path)
+        self.model.fit_sizes(saved["state_dict"])
+        wanted = self.model.state_dict()
         fitting = checkpoints.fit(path, saved["state_dict"], wanted, self.model.renames, type(self).__name__)
         print(f"Loading weights to {self.folder} from {path} (epoch = {saved.get('epoch')})")
         self.model.load_state_dict(fitting)

@@ -2,6 +2,7 @@
 
 Radford et al., ICML 2021, arXiv 2103.00020, section 3.2; search as in CoOp's experiments: a coarse grid of C, then
 bisection around the best.  Features are not normalised and images are not augmented.
+Without validation images C is chosen on the training images.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 
 from cilmp.clip.model import CLIP
 from cilmp.trainers.engine.ranges import PREC
-from cilmp.trainers.features import Features, FeatureTrainer
-from cilmp.trainers.method import CLOSED, Method, Task
+from cilmp.trainers.features import Features, FeatureTrainer, FrozenTower
+from cilmp.trainers.method import CLOSED, Task
 from dassl.engine import TRAINER_REGISTRY
 
 GRID = (1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6)
@@ -21,7 +22,7 @@ BISECTIONS = 8
 NEVER = -1e4  # a logit below all others
 
 
-class Head(Method):
+class Head(FrozenTower):
     kind, year, protocols, compared = "probe", 2021, CLOSED, False
 
     def __init__(self, clip: CLIP, task: Task, options):
@@ -43,10 +44,8 @@ class LinearProbe(FeatureTrainer):
     def fit(self, train: Features, val: Features | None) -> None:
         from sklearn.linear_model import LogisticRegression
 
-        x, y = (part.numpy() for part in train)
-        held = [part.numpy() for part in val or train]
-        if not val:
-            print("No validation set: C is chosen on the training images")
+        x, y = train.x[0].numpy(), train.label.numpy()
+        held = (val.x[0].numpy(), val.label.numpy()) if val else (x, y)
 
         def regression(log_c: float):
             return LogisticRegression(C=10**log_c, max_iter=1000).fit(x, y)

@@ -40,10 +40,11 @@ class Method(nn.Module):
     """
 
     # facts, for tables and sweeps
-    kind = "prompt"  # zero-shot, probe, prompt or fine-tuning
+    kind = "prompt"  # zero-shot, training-free, probe, adapter, prompt or fine-tuning
     year = 0  # of the first preprint: its place in a table
     protocols: Sequence[str] = OPEN  # those it serves
     compared = True  # in a comparison where the user names no trainers
+    per_image: Sequence[str] = ()  # what it keeps has a row for each training image: names of parameters and buffers
     # how it computes
     conditional = False  # does the text depend on the image?
     vit_only = False  # does it write into the image tower?
@@ -105,6 +106,17 @@ class Method(nn.Module):
     def averaged(self) -> Mapping[str, Tensor]:
         """What a Gaussian average over the epochs is taken of: all that is trained."""
         return {name: p.data for name, p in self.named_parameters() if p.requires_grad}
+
+    def fit_sizes(self, state: Mapping[str, Tensor]) -> None:
+        """Before a checkpoint is loaded: what has a row for each training image takes the checkpoint's size."""
+        for name in self.per_image:
+            kept = getattr(self, name)
+            if name in state and state[name].shape[1:] == kept.shape[1:]:
+                kept.data = kept.new_empty(state[name].shape)
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], *args, **kwargs):
+        self.fit_sizes(state_dict)
+        return super().load_state_dict(state_dict, *args, **kwargs)
 
     def state_dict(self, *args, **kwargs) -> dict:
         state = super().state_dict(*args, **kwargs)

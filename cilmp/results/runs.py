@@ -12,7 +12,8 @@ from cilmp.results.tables import Cell, Table
 
 FOUR_METRICS = ("accuracy", "macro_f1", "auroc", "kappa")  # the paper's
 LESS_IS_BETTER = ("ece", "seconds", "peak_memory_mb", "trainable_parameters")
-KINDS = ("zero-shot", "probe", "prompt", "fine-tuning")  # of methods, in the order of a table
+# of methods, in the order of a table
+KINDS = ("zero-shot", "training-free", "probe", "adapter", "prompt", "fine-tuning")
 
 
 def collect(folder: str | Path) -> tuple[list[dict], list[str]]:

@@ -60,7 +60,7 @@ def test_trains_tests_and_leaves_a_record(run, trainer, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("trainer", ["CoOp", "CoCoOp", "MaPLe", "CILMP"])
+@pytest.mark.parametrize("trainer", ["CoOp", "CoCoOp", "MaPLe", "CILMP", "CLIPAdapter", "CLIPLoRA"])
 def test_prompts_of_the_base_classes_serve_the_new_ones(run, trainer, tmp_path):
     assert run(trainer, tmp_path / "base", opts=["DATASET.SUBSAMPLE_CLASSES", "base"])[0] == 0
     flags = ["--eval-only", "--model-dir", str(tmp_path / "base"), "--load-epoch", "2"]

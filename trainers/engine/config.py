@@ -37,6 +37,8 @@ def default_cfg() -> CfgNode:
     cfg.DATASET.FEWSHOT = "balanced"  # or imbalanced: natural proportions, no validation set
     cfg.DATASET.BASE_CLASSES = []  # class names of the base half; empty: the first half
     cfg.DATASET.CACHE_MB = 0  # memory for decoded few-shot training images; 0: read from disk
+    cfg.DATASET.FEATURE_CACHE_MB = 1024  # disk for the features of frozen towers, shared by all runs; 0: none are kept
+    cfg.DATASET.FEATURE_CACHE = ""  # their folder; empty: ~/.cache/cilmp/features
     cfg.MODEL.BACKBONE.PATH = ""  # a local file of weights
     cfg.TEST.EVALUATOR = "Medical"
     cfg.TEST.SAVE_PREDICTIONS = False

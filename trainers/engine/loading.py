@@ -100,18 +100,31 @@ class Images(DatasetWrapper):
         return output
 
 
-class Files(Dataset):
-    """(image (3, R, R), None) as a test sees it, or (None, why it cannot be read)."""
+def pixels(cfg, augmented: bool) -> str:
+    """Whatever of a configuration decides how an image is seen: in a test, or in training."""
+    seen = dict(cfg.INPUT)
+    if not augmented:
+        seen = {key: seen[key] for key in ("SIZE", "INTERPOLATION", "PIXEL_MEAN", "PIXEL_STD", "NO_TRANSFORM")}
+        seen["TRANSFORMS"] = sorted({"normalize", "instance_norm"} & set(cfg.INPUT.TRANSFORMS))
+    return repr(sorted(seen.items()))
 
-    def __init__(self, paths: Sequence[str], cfg):
-        self.paths, self.transform = paths, build_transform(cfg, is_train=False)
+
+class Files(Dataset):
+    """(image (3, R, R), None) as a test sees it, or (None, why it cannot be read).
+
+    draws: the key of each image's augmentation (see `drawing`), which then is a training's.
+    """
+
+    def __init__(self, paths: Sequence[str], cfg, draws: Sequence[tuple[int, ...]] | None = None):
+        self.paths, self.transform, self.draws = paths, build_transform(cfg, is_train=draws is not None), draws
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, i: int) -> tuple[Tensor | None, str | None]:
         try:
-            return self.transform(read_image(self.paths[i])), None
+            with drawing(*self.draws[i]) if self.draws else nullcontext():
+                return self.transform(read_image(self.paths[i])), None
         except Exception as error:  # decoders fail in many ways, and the other images are wanted
             return None, explain(error)
 
@@ -125,6 +138,7 @@ def through(
     batch_size: int = 64,
     workers: int = 0,
     title: str = "",
+    draws: Sequence[tuple[int, ...]] | None = None,
 ) -> Iterator[tuple[str, Tensor | None, str | None]]:
     """(path, function's row, None) or (path, None, why it cannot be read) of every image, in order.
 
@@ -132,7 +146,9 @@ def through(
     """
     from tqdm import tqdm
 
-    loader = DataLoader(Files(paths, cfg), batch_size, num_workers=workers, collate_fn=list)
+    # a generator of its own: whether there is something to compute moves no other draw
+    own = torch.Generator()
+    loader = DataLoader(Files(paths, cfg, draws), batch_size, num_workers=workers, collate_fn=list, generator=own)
     left = iter(paths)
     with tqdm(total=len(paths), desc=title, unit=" images", disable=not sys.stderr.isatty()) as bar:
         for batch in loader:

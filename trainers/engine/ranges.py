@@ -53,6 +53,7 @@ RANGES: dict[str, Range] = {
     "DATASET.SUBSAMPLE_CLASSES": one_of("all", "base", "new"),
     "DATASET.FEWSHOT": one_of("balanced", "imbalanced"),
     "DATASET.CACHE_MB": AT_LEAST_0,
+    "DATASET.FEATURE_CACHE_MB": AT_LEAST_0,
     "DATALOADER.NUM_WORKERS": AT_LEAST_0,
     "DATALOADER.K_TRANSFORMS": COUNT,
     "DATALOADER.TRAIN_X.BATCH_SIZE": COUNT,
