@@ -92,8 +92,9 @@ def main() -> None:
     if args.eval_only and not args.model_dir and getattr(trainer, "_models", None):
         raise UserError(f"--eval-only tests what {cfg.TRAINER.NAME} has learned: name its run's folder as --model-dir.")
     if parallel.rank() == 0:
+        provenance.spare_record(cfg)
         if not args.eval_only:
-            provenance.claim(cfg)
+            provenance.claim(cfg, getattr(trainer, "classnames", ()))
         done.unlink(missing_ok=True)  # the record is the done mark: this run is not done
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)

@@ -18,8 +18,8 @@ from yacs.config import CfgNode
 from cilmp.clip.backbones import load_clip
 from cilmp.clip.model import CLIP
 from cilmp.devices import choose, keep_memory
-from cilmp.errors import UserError
-from cilmp.trainers.engine import checkpoints, parallel
+from cilmp.errors import UserError, brief
+from cilmp.trainers.engine import checkpoints, parallel, provenance
 from cilmp.trainers.engine.loading import Images
 from cilmp.trainers.engine.ranges import Range
 from cilmp.trainers.method import Method, Task
@@ -200,6 +200,8 @@ class CLIPTrainer(TrainerX):
 
     def save_model(self, *args, **kwargs) -> None:
         if parallel.rank() == 0:
+            if not all(torch.isfinite(value).all() for value in self.model.state_dict().values()):
+                raise FloatingPointError("What was learned is infinite or NaN!")
             super().save_model(*args, **kwargs)
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
@@ -207,6 +209,12 @@ class CLIPTrainer(TrainerX):
         if not directory or not self._models:
             print("Note that load_model() is skipped as no pretrained model is given")
             return
+        trained = provenance.classnames_in(Path(directory))
+        if self.model.class_bound and trained and trained != list(self.classnames):
+            raise UserError(
+                f"What {type(self).__name__} learned in {directory} has a row for each of {brief(trained)}, and the "
+                f"classes here are {brief(list(self.classnames))}: test it on its own."
+            )
         self.load_weights(checkpoints.locate(Path(directory) / self.folder, epoch))
 
     def load_weights(self, path: Path) -> None:

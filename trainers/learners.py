@@ -31,6 +31,10 @@ class Context(Method):
         n, position = ctx.shape[-2], options.CLASS_TOKEN_POSITION
         self.prompts = ClassPrompts(clip, task.classnames, n, position=position, closing=closing)
 
+    @property
+    def class_bound(self) -> bool:
+        return self.ctx.dim() == 3
+
     def start(self, clip: CLIP, n: int, words: str) -> Tensor:
         """(n, D) before training.  Words decide how long the context is."""
         return context(clip, length(clip, words) if words else n, words)

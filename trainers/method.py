@@ -59,6 +59,11 @@ class Method(nn.Module):
         self.cached_text: Tensor | None = None  # text features kept over a test, where no image changes them
         self.register_load_state_dict_post_hook(_forgive_frozen)
 
+    @property
+    def class_bound(self) -> bool:
+        """Has what is learned a row for each class, so that it serves no others?"""
+        return "base2new" not in self.protocols
+
     def image(self, image: Tensor) -> Tensor:
         """(B, 3, R, R) -> (B, E)."""
         return self.clip.encode_image(image, literal=self.literal)

@@ -117,7 +117,7 @@ def tables_of(runs: list[dict], metric: str) -> list[Table]:
     if len({run["shots"] for run in home}) > 1:
         tables += few_shot(runs, metric)
     elif not {run["dataset"] for run in home} <= sources:
-        tables += four_metrics(runs)
+        tables += four_metrics(runs) if metric == "accuracy" else [pivot(home, ["dataset", "trainer"], "shots", metric)]
     return tables
 
 

@@ -131,7 +131,9 @@ def cell(runs: Sequence[dict], metric: str, seeds: Iterable[int]) -> Cell:
             differing = [
                 k for k in ("shots", "classes", "source", "split", "config") if len({r.get(k) for r in twins}) > 1
             ]
-            hint = f"differ in {', '.join(differing)}: choose with --where" if differing else "are the same run twice"
+            hint = "are the same run twice: delete one of them"
+            if differing:
+                hint = f"differ in {', '.join(differing)}: choose with --where"
             raise UserError(f"Two runs fall into one cell and {hint} ({twins[0]['path']}, {twins[1]['path']}).")
         values[run["seed"]] = value(run, metric)
     values = {seed: v for seed, v in values.items() if not math.isnan(v)}

@@ -26,7 +26,7 @@ def place(tmp_path):
     (tmp_path / "data" / "phantoms").mkdir(parents=True)
     (tmp_path / "data" / "phantoms" / "phantoms.json").write_text("{}")
     run = tmp_path / "run"
-    provenance.claim(cfg_of(tmp_path / "data", run))
+    provenance.claim(cfg_of(tmp_path / "data", run), [])
     (run / "prompt_learner").mkdir()
     (run / "prompt_learner" / "checkpoint").write_text("model.pth.tar-2\n")
     return tmp_path
@@ -47,26 +47,26 @@ def test_checkpoints_of_another_run_are_refused(place, what):
     change, told = DIFFERENT[what]
     change = dict(change)
     with pytest.raises(UserError, match=told):
-        provenance.claim(cfg_of(place / "data", place / "run", *change.pop("opts", ()), **change))
+        provenance.claim(cfg_of(place / "data", place / "run", *change.pop("opts", ()), **change), [])
 
 
 def test_what_changes_no_number_goes_on(place):
     shutil.copytree(place / "data", place / "elsewhere")
     opts = ["DATALOADER.NUM_WORKERS", 3, "TRAIN.CHECKPOINT_FREQ", 5, "TEST.SAVE_PREDICTIONS", True]
-    provenance.claim(cfg_of(place / "elsewhere", place / "run", *opts))
+    provenance.claim(cfg_of(place / "elsewhere", place / "run", *opts), [])
 
 
 def test_another_split_under_the_same_name_is_refused(place):
     (place / "data" / "phantoms" / "phantoms.json").write_text('{"train": []}')
     with pytest.raises(UserError, match="another split there than now"):
-        provenance.claim(cfg_of(place / "data", place / "run"))
+        provenance.claim(cfg_of(place / "data", place / "run"), [])
 
 
 def test_a_folder_that_says_nothing_needs_a_word(place):
     (place / "run" / provenance.NAME).unlink()
     with pytest.raises(UserError, match="does not say what they were trained with.*--resume"):
-        provenance.claim(cfg_of(place / "data", place / "run"))
-    provenance.claim(cfg_of(place / "data", place / "run", resume=str(place / "run")))
+        provenance.claim(cfg_of(place / "data", place / "run"), [])
+    provenance.claim(cfg_of(place / "data", place / "run", resume=str(place / "run")), [])
 
 
 def test_a_record_of_the_version_before_tells_as_well(place):
@@ -75,10 +75,24 @@ def test_a_record_of_the_version_before_tells_as_well(place):
     record = dict(version=1, trainer="CoOp", dataset="PHANTOMS", classes="all", shots=-1, seed=1, metrics={})
     record["options"] = provenance.identity(cfg)["options"]
     (place / "run" / "result.json").write_text(json.dumps(record))
-    provenance.claim(cfg)
+    provenance.claim(cfg, [])
     (place / "run" / provenance.NAME).unlink()
     with pytest.raises(UserError, match="SEED 1 there, 3 asked"):
-        provenance.claim(cfg_of(place / "data", place / "run", seed=3))
+        provenance.claim(cfg_of(place / "data", place / "run", seed=3), [])
+
+
+def test_a_resume_from_nowhere_is_refused(place):
+    with pytest.raises(UserError, match="No checkpoint in .*nowhere.*--resume"):
+        provenance.claim(cfg_of(place / "data", place / "new", resume=str(place / "nowhere")), [])
+
+
+def test_a_finished_record_is_not_replaced_by_another_run_s(place):
+    cfg = cfg_of(place / "data", place / "run")
+    record = dict(version=1, trainer="CoOp", dataset="PHANTOMS", classes="all", shots=-1, seed=1, metrics={})
+    (place / "run" / "result.json").write_text(json.dumps(record | provenance.identity(cfg)))
+    provenance.spare_record(cfg)
+    with pytest.raises(UserError, match="record of another run .*SUBSAMPLE_CLASSES default there, new asked"):
+        provenance.spare_record(cfg_of(place / "data", place / "run", "DATASET.SUBSAMPLE_CLASSES", "new"))
 
 
 def test_a_test_of_prompts_asks_for_what_they_were_trained_with(place):

@@ -71,6 +71,26 @@ def test_prompts_of_the_base_classes_serve_the_new_ones(run, trainer, tmp_path):
     assert again["metrics"] == base["metrics"]  # a checkpoint is the whole of what was learned
 
 
+def test_rows_of_classes_serve_no_others(run, tmp_path):
+    """PHANTOMS' halves have four classes each: the shapes alone would let them pass."""
+    flags = ["--eval-only", "--model-dir", str(tmp_path / "base")]
+    opts = ["TRAINER.COOP.CTX_INIT", "", "TRAINER.COOP.CSC", True]
+    assert run("CoOp", tmp_path / "base", opts=[*opts, "DATASET.SUBSAMPLE_CLASSES", "base"])[0] == 0
+    code, said = run("CoOp", tmp_path / "new", *flags, opts=[*opts, "DATASET.SUBSAMPLE_CLASSES", "new"])
+    assert code == 2 and "has a row for each of nodule" in said and not (tmp_path / "new" / "result.json").exists()
+
+
+def test_a_diverged_run_leaves_one_line_and_no_checkpoint(run, tmp_path):
+    code, said = run("CoOp", tmp_path, opts=["OPTIM.LR", 1e30, "OPTIM.WARMUP_EPOCH", 0])
+    assert code == 2 and "infinite or NaN" in said and "Traceback" not in said
+    assert not (tmp_path / "result.json").exists() and not list(tmp_path.glob("*/model*"))
+
+
+def test_an_option_taken_by_a_flag_s_list_is_told(run, tmp_path):
+    code, said = run("CoOp", tmp_path, "--source-domains", "a")
+    assert code == 2 and "--source-domains has taken VERBOSE" in said
+
+
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     (path,) = (p for p in folder.glob("*/model.pth.tar-3") if p.parent.name != "average")
     return torch.load(path, weights_only=True)["state_dict"]

@@ -88,7 +88,11 @@ def build_cfg(args: Namespace) -> CfgNode:
         "MODEL.BACKBONE.NAME": args.backbone,
         "MODEL.HEAD.NAME": args.head,
     }
+    known = flatten(cfg)
     for key, value in flags.items():
+        if isinstance(value, list) and (taken := [word for word in value if word in known]):
+            flag = f"--{key.split('.')[-1].lower().replace('_', '-')}"
+            raise UserError(f"{flag} has taken {taken[0]} for one of its values: put {flag} before other flags.")
         if value not in (None, "", []):
             merge_pairs(cfg, [key, value])
     merge_pairs(cfg, translated(args.opts, cfg))

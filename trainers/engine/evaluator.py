@@ -52,6 +52,8 @@ class Medical(EvaluatorBase):
 
     def evaluate(self) -> OrderedDict[str, float]:
         logits, labels = self.logits.numpy(), self.labels.numpy()
+        if not np.isfinite(logits).all():
+            raise FloatingPointError("Logits are infinite or NaN!")
         predicted, classes = logits.argmax(1), logits.shape[1]
         recall = metrics.per_class(predicted, labels, classes)
         scores = metrics.scores(logits, labels, self.graded())

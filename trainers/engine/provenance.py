@@ -6,6 +6,7 @@ A folder whose run differs in anything that matters is refused, so that a record
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from yacs.config import CfgNode
@@ -77,7 +78,19 @@ def checkpoints_in(folder: Path) -> bool:
     return any(folder.glob("*/checkpoint")) or any(folder.glob("*/model*.pth.tar*"))
 
 
-def claim(cfg: CfgNode) -> None:
+def classnames_in(folder: Path) -> list[str]:
+    """Of the classes that a folder's checkpoints were trained on; [] where it does not say."""
+    path = folder / NAME
+    try:
+        if path.is_file():
+            return list(json.loads(path.read_text(encoding="utf-8")).get("classnames", []))
+        record = records.read(folder)
+    except (UserError, OSError, ValueError, AttributeError):
+        return []
+    return [] if record.get("model_dir") else list(record.get("per_class", {}))
+
+
+def claim(cfg: CfgNode, classnames: Sequence[str]) -> None:
     """Before training: refuse to go on from checkpoints of another run, else state in the folder what this one is."""
     asked, own = identity(cfg), Path(cfg.OUTPUT_DIR)
     source = Path(cfg.RESUME or own)
@@ -89,12 +102,29 @@ def claim(cfg: CfgNode) -> None:
                 f"delete the folder, or go on from it with --resume {source}."
             )
         if told := unlike(asked, there) if there else []:
+            mend = "leave out --resume" if cfg.RESUME else "delete the folder"
             raise UserError(
-                f"{source} holds the checkpoints of another run ({brief(told)}): give another --output-dir, or delete "
-                "the folder to train anew."
+                f"{source} holds the checkpoints of another run ({brief(told)}): give another --output-dir, or {mend} "
+                "to train anew."
             )
+    elif cfg.RESUME:
+        raise UserError(f"No checkpoint in {source}: check --resume.")
     with writing(own / NAME, mend="check --output-dir") as file:
-        json.dump(asked, file, indent=1)
+        json.dump(asked | {"classnames": list(classnames)}, file, indent=1)
+
+
+def spare_record(cfg: CfgNode) -> None:
+    """Refuse to put another run's record into the place of a finished one's."""
+    try:
+        record = records.read(Path(cfg.OUTPUT_DIR))
+    except UserError:  # none, or a damaged one
+        return
+    there = {"trainer": record["trainer"]} | {key: record.get(key, {}) for key in ("options", "made_from")}
+    if told := unlike(identity(cfg), there):
+        raise UserError(
+            f"{cfg.OUTPUT_DIR} holds the record of another run ({brief(told)}): give another --output-dir, or delete "
+            "the folder."
+        )
 
 
 def require_trained(cfg: CfgNode, folder: Path) -> None:
