@@ -76,6 +76,7 @@ def build(name: str, folder: Path, root: Path, backbone: Path, size: int, seed: 
     merge(cfg, read_yaml(yaml, cfg), yaml)
     options = {"DATASET.NAME": "PHANTOMS", "DATASET.ROOT": root, "DATASET.NUM_SHOTS": 4, "SEED": 1}
     options |= {"DATASET.SUBSAMPLE_CLASSES": "base", "DATALOADER.TRAIN_X.BATCH_SIZE": 8}
+    options |= {"MODEL.BACKBONE.ACTIVATION": "quick_gelu"}
     options |= {"MODEL.BACKBONE.PATH": backbone, "INPUT.SIZE": (size, size), "INPUT.TRANSFORMS": ("normalize",)}
     options |= {"OPTIM.MAX_EPOCH": EPOCHS, "OPTIM.WARMUP_EPOCH": WARM, "OPTIM.WEIGHT_DECAY": 0.0}
     options |= {"OUTPUT_DIR": folder, "TRAIN.CHECKPOINT_FREQ": 1, "TEST.NO_TEST": True, "USE_CUDA": False}

@@ -26,6 +26,7 @@ def default_cfg() -> CfgNode:
     cfg.INPUT.INTERPOLATION = "bicubic"  # CLIP's preprocessing
     cfg.INPUT.PIXEL_MEAN = [0.48145466, 0.4578275, 0.40821073]
     cfg.INPUT.PIXEL_STD = [0.26862954, 0.26130258, 0.27577711]
+    cfg.INPUT.RESIZE = "shortest"  # side, then a crop of the centre; or "squash": both sides.  In tests
     cfg.INPUT.TRANSFORMS = ("random_resized_crop", "random_flip", "normalize")
     cfg.DATALOADER.NUM_WORKERS = 8
     cfg.DATALOADER.TEST.BATCH_SIZE = 100
@@ -36,7 +37,8 @@ def default_cfg() -> CfgNode:
     cfg.DATASET.FEWSHOT = "balanced"  # or imbalanced: natural proportions, no validation set
     cfg.DATASET.BASE_CLASSES = []  # class names of the base half; empty: the first half
     cfg.DATASET.CACHE_MB = 0  # memory for decoded few-shot training images; 0: read from disk
-    cfg.MODEL.BACKBONE.PATH = ""  # a local file of weights
+    cfg.MODEL.BACKBONE.PATH = ""  # a local file of weights, or a folder
+    cfg.MODEL.BACKBONE.ACTIVATION = ""  # quick_gelu or gelu, of a file that does not say it
     cfg.TEST.EVALUATOR = "Medical"
     cfg.TEST.SAVE_PREDICTIONS = False
     for name in TRAINER_REGISTRY.registered_names():

@@ -89,6 +89,7 @@ class Images(DatasetWrapper):
 
     def item(self, idx: int) -> dict:
         item, image = self.data_source[idx], self.image(idx)
+        image = image if self.is_train else squashed(image, self.cfg)
         output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": idx, "img": image}
         if self.transform is not None:
             several = isinstance(self.transform, list | tuple)
@@ -100,18 +101,26 @@ class Images(DatasetWrapper):
         return output
 
 
+def squashed(image: Image.Image, cfg) -> Image.Image:
+    """To INPUT.SIZE without a crop, where INPUT.RESIZE asks for it: Dassl's transform then finds nothing to do."""
+    if cfg.INPUT.get("RESIZE", "shortest") != "squash":
+        return image
+    height, width = cfg.INPUT.SIZE
+    return image.resize((width, height), Image.Resampling[cfg.INPUT.INTERPOLATION.upper()])
+
+
 class Files(Dataset):
     """(image (3, R, R), None) as a test sees it, or (None, why it cannot be read)."""
 
     def __init__(self, paths: Sequence[str], cfg):
-        self.paths, self.transform = paths, build_transform(cfg, is_train=False)
+        self.paths, self.cfg, self.transform = paths, cfg, build_transform(cfg, is_train=False)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, i: int) -> tuple[Tensor | None, str | None]:
         try:
-            return self.transform(read_image(self.paths[i])), None
+            return self.transform(squashed(read_image(self.paths[i]), self.cfg)), None
         except Exception as error:  # decoders fail in many ways, and the other images are wanted
             return None, explain(error)
 
