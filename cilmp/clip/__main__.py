@@ -19,11 +19,13 @@ import torch  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from cilmp.clip.backbones import CACHE, KNOWN, SIZES, TINY, load_clip  # noqa: E402
+from cilmp.clip import tiny  # noqa: E402
+from cilmp.clip.backbones import CACHE, KNOWN, SIZES, load_clip  # noqa: E402
 from cilmp.clip.model import CLIP  # noqa: E402
 from cilmp.clip.towers import ImageTower, TextTower  # noqa: E402
 from cilmp.errors import UserError, exit_on_user_error  # noqa: E402
 
+TOYS = {"tiny": tiny.TINY, "tiny-bert": tiny.TINY_BERT}
 SENTENCE = "a photo of a lung."
 
 
@@ -64,7 +66,7 @@ def listed() -> list[tuple[str, object, str, str]]:
         there = file.expanduser().is_file()
         where = str(file) if there else f"downloaded to {CACHE} when first used"
         rows.append((name, SIZES.get(name, 224), "MIT", where))
-    rows.append(("tiny", 64, "MIT", f"ships with the toolbox ({TINY.name})"))
+    rows += [(name, tiny.SIZE, "MIT", f"ships with the toolbox ({file.name})") for name, file in TOYS.items()]
     rows += [(name, known.pixels, known.licence, f"{known.source}: {known.about}") for name, known in KNOWN.items()]
     rows.append(("hf:<repository or folder>", "its own", "", "a CLIPModel or SiglipModel of Hugging Face"))
     return [*rows, ("open_clip:<repository or folder>", "its own", "", "what open_clip wrote, with its config")]

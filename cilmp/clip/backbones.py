@@ -1,7 +1,7 @@
 """The name of a backbone -> a frozen CLIP, and how its images are prepared.
 
-A name is one of OpenAI's, `tiny`, a short name of KNOWN, `hf:` and a repository or folder that transformers wrote, or
-`open_clip:` and one that open_clip wrote.  A path is a file or folder of any of these.
+A name is one of OpenAI's, `tiny`, `tiny-bert`, a short name of KNOWN, `hf:` and a repository or folder that
+transformers wrote, or `open_clip:` and one that open_clip wrote.  A path is a file or folder of any of these.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from cilmp.clip import build, huggingface, openclip, weights
+from cilmp.clip import build, huggingface, openclip, tiny, weights
 from cilmp.clip.block import ACTIVATIONS
 from cilmp.clip.model import CLIP, Pixels
+from cilmp.clip.tiny import TINY
 from cilmp.errors import UserError
 
 CACHE = Path("~/.cache/clip")  # of the `clip` package
-ASSETS = Path(__file__).parents[1] / "assets"
-TINY = ASSETS / "tiny.safetensors"
 SIZES = {"RN50x4": 288, "RN50x16": 384, "RN50x64": 448, "ViT-L/14@336px": 336}  # a side; OpenAI's others: 224
+
+
+BERT = "bert"  # whose config lies beside a checkpoint of UniMed-CLIP and does not describe it
 
 
 class Known(NamedTuple):
@@ -45,7 +47,7 @@ class Place(NamedTuple):
 
     folder: Path | None  # that states what it is
     file: Path | None  # of weights; None: the folder's own
-    kind: str  # hf, open_clip or openai
+    kind: str  # hf, open_clip, openai or tiny-bert
     size: int = 0  # pixels a side, where nothing else tells
 
 
@@ -60,11 +62,15 @@ def locate(name: str, path: str = "") -> Place:
     if kind == "open_clip":
         return at(weights.folder(rest, openclip.FILES, kind), kind)
     if name == "tiny":
-        return Place(None, TINY, "openai", 64)
+        return Place(None, TINY, "openai", tiny.SIZE)
+    if name == "tiny-bert":
+        return Place(None, tiny.TINY_BERT, name, tiny.SIZE)
     import clip.clip
 
     if name not in clip.clip._MODELS:
-        raise weights.unknown(name, [*clip.clip._MODELS, "tiny", *KNOWN, "hf:<repository>", "open_clip:<repository>"])
+        raise weights.unknown(
+            name, [*clip.clip._MODELS, "tiny", "tiny-bert", *KNOWN, "hf:<repository>", "open_clip:<repository>"]
+        )
     return Place(None, weights.openai(name, CACHE.expanduser()), "openai", SIZES.get(name, 224))
 
 
@@ -74,17 +80,15 @@ def at(path: Path, kind: str = "") -> Place:
     file = None if path.is_dir() else path
     if (folder / openclip.CONFIG).is_file():
         return Place(folder, file, "open_clip")
-    if (folder / huggingface.CONFIG).is_file() and kind != "open_clip":
+    single = [p for p in folder.iterdir() if p.suffix in (".pt", ".pth")] if file is None else [file]
+    if kind != "open_clip" and huggingface.describes(folder, BERT if len(single) == 1 else ""):
         return Place(folder, file, "hf")
-    if file is None:
-        single = [p for p in folder.iterdir() if p.suffix in (".pt", ".pth")]
-        if len(single) != 1:
-            raise UserError(
-                f"{folder} holds neither {openclip.CONFIG} nor {huggingface.CONFIG}: without one nothing says what the "
-                "weights are."
-            )
-        file = single[0]
-    return Place(None, file, "openai")
+    if len(single) != 1:
+        raise UserError(
+            f"{folder} holds neither {openclip.CONFIG} nor {huggingface.CONFIG}: without one nothing says what the "
+            "weights are."
+        )
+    return Place(None, single[0], "openai")
 
 
 def load_clip(name: str, path: str = "", precision: str = "fp32", activation: str = "") -> CLIP:
@@ -107,6 +111,8 @@ def load_clip(name: str, path: str = "", precision: str = "fp32", activation: st
 def loaded(where: Place, activation: str) -> CLIP:
     if where.folder is not None:
         return {"hf": huggingface, "open_clip": openclip}[where.kind].load(where.folder, where.file)  # type: ignore
+    if where.kind == "tiny-bert":
+        return tiny.bert()
     assert where.file is not None
     found = weights.read(where.file)
     if openclip.is_unimed(found):

@@ -47,6 +47,12 @@ def config(folder: Path) -> Any:
     return kinds[kind].from_dict(said)
 
 
+def describes(folder: Path, apart: str) -> bool:
+    """Is there a config of the whole model, not one of the part `apart`?"""
+    file = folder / CONFIG
+    return file.is_file() and (not apart or weights.json_file(file).get("model_type") != apart)
+
+
 def pixels(folder: Path) -> Pixels:
     """Of preprocessor_config.json; without one, those the library's processors have."""
     said = config(folder)

@@ -102,7 +102,7 @@ def from_config(
     activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
     named = {k: v for k, v in found.items() if not k.startswith(("visual.", "text.")) and k != "attn_mask"}
     if vision.get("timm_model_name"):
-        named, image = named | names.timm(found), timm(vision)
+        named, image = named | names.timm(found), timm(vision, late="visual.trunk.fc_norm.weight" in found)
     else:
         named, image = named | {k: v for k, v in found.items() if k.startswith("visual.")}, native(vision, activation)
     if text.get("hf_model_name"):
@@ -145,7 +145,8 @@ def native(vision: Mapping[str, Any], activation: str) -> dict[str, Any]:
     )
 
 
-def timm(vision: Mapping[str, Any]) -> dict[str, Any]:
+def timm(vision: Mapping[str, Any], late: bool) -> dict[str, Any]:
+    """late: is the last LayerNorm behind the mean?"""
     name = str(vision["timm_model_name"])
     match = re.fullmatch(r"vit_([a-z]+)_patch\d+(_clip)?(_quickgelu)?_\d+", name)
     pool = {"": "cls", "token": "cls", "tok": "cls", "avg": "mean"}.get(vision.get("timm_pool", "avg") or "")
@@ -165,7 +166,7 @@ def timm(vision: Mapping[str, Any]) -> dict[str, Any]:
         )
     clip, quick = bool(match[2]), bool(match[3])
     kind = Style("quick_gelu" if quick else "gelu", 1e-5 if clip else 1e-6)
-    return dict(heads=heads, style=kind, pool=pool, late=pool == "mean", pre=clip, bias=not clip, head=head)
+    return dict(heads=heads, style=kind, pool=pool, late=late, pre=clip, bias=not clip, head=head)
 
 
 def native_text(text: Mapping[str, Any], activation: str) -> dict[str, Any]:

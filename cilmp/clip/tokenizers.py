@@ -111,13 +111,26 @@ def of_folder(folder: Path, context: int, clean: str = "") -> Pieces:
         raise
     except Exception as error:  # the library has one class for all of its complaints
         raise UserError(f"Cannot read the tokenizer in {folder} ({str(error)[:160]}): fetch it again.") from None
+    pad = said.get("pad_token", "[PAD]")
+    pad = pad["content"] if isinstance(pad, dict) else pad
+    if library.token_to_id(pad) is None:
+        raise UserError(f"The tokenizer in {folder} does not know its pad token {pad}: fetch the whole folder again.")
+    return framed(library, context, bare if clean == "canonicalize" else mended, pad)
+
+
+def word_pieces(vocabulary: Sequence[str], context: int) -> Pieces:
+    """BERT's, of lower-case words."""
+    import tokenizers
+
+    words = {word: i for i, word in enumerate(vocabulary)}
+    return framed(tokenizers.BertWordPieceTokenizer(words, lowercase=True), context)
+
+
+def framed(library: Any, context: int, clean: Callable[[str], str] = mended, pad: str = "[PAD]") -> Pieces:
+    """The library's tokenizer, its frame found from what it puts around nothing."""
     frame, one = library.encode("").ids, library.encode("x").ids
     start = next((i for i, (a, b) in enumerate(zip(frame, one, strict=False)) if a != b), len(frame))
-    pad = said.get("pad_token", "[PAD]")
-    number = library.token_to_id(pad["content"] if isinstance(pad, dict) else pad)
-    if number is None:
-        raise UserError(f"The tokenizer in {folder} does not know its pad token {pad}: fetch the whole folder again.")
-    return Pieces(library, bare if clean == "canonicalize" else mended, context, start, len(frame) - start, number)
+    return Pieces(library, clean, context, start, len(frame) - start, library.token_to_id(pad))
 
 
 def facts(folder: Path) -> dict:
