@@ -15,9 +15,9 @@ from cilmp.trainers.zsclip import ZeroshotCLIP
 DEPTHS = {CILMP: dict(PROMPT_DEPTH_TEXT=2, PROMPT_DEPTH_VISION=2), MaPLe: dict(PROMPT_DEPTH=2), CoOp: dict(CSC=True)}
 
 
-def build(kind, **options):
+def build(kind, backbone="openai", **options):
     task = Task(CLASSNAMES, states=[torch.randn(12, 20) for _ in CLASSNAMES])
-    return kind.build(random_clip(2, 3, 3).float(), task, **DEPTHS.get(kind, {}) | options).to("meta")
+    return kind.build(random_clip(2, 3, 3, kind=backbone).float(), task, **DEPTHS.get(kind, {}) | options).to("meta")
 
 
 @pytest.mark.parametrize("literal", [False, True], ids=["fast", "literal"])
@@ -30,6 +30,9 @@ def build(kind, **options):
         (MaPLe, {}),
         (CILMP, {}),
         (CILMP, dict(INTERVENTION="loreft")),
+        (CILMP, dict(backbone="biomedclip")),
+        (CoOp, dict(backbone="biomedclip", CLASS_TOKEN_POSITION="middle")),
+        (MaPLe, dict(backbone="siglip")),
     ],
 )
 def test_a_step_neither_mixes_devices_nor_waits(kind, options, literal):
