@@ -24,7 +24,7 @@ def test_listed_is_what_loads_and_what_is_here(tmp_path, monkeypatch, capsys):
     (tmp_path / "ViT-B-16.pt").touch()
     program.main(["list"])
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()[2:]}
-    assert set(rows) == {*_MODELS, *program.KNOWN, "tiny", "hf:<repository", "open_clip:<repository"}
+    assert set(rows) == {*_MODELS, *program.KNOWN, "tiny", "tiny-bert", "hf:<repository", "open_clip:<repository"}
     assert "when first used" not in rows["ViT-B/16"] and "when first used" in rows["ViT-B/32"]
     assert rows["ViT-L/14@336px"].split()[1] == "336" and rows["tiny"].split()[1] == "64"
 
