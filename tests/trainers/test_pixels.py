@@ -33,6 +33,13 @@ def test_what_it_says_stays(key, value, name):
     assert cfg.INPUT.PIXEL_STD != [0.5] * 3  # the run's own configuration is as it was
 
 
+def test_a_default_that_is_stated_stays_too():
+    cfg = default_cfg()
+    cfg.INPUT.KEPT = ["SIZE"]
+    followed = pixels.used(pixels.follow(cfg, SIGLIP))
+    assert followed["size"] == (224, 224) and followed["resize"] == "squash"
+
+
 @pytest.mark.parametrize("resize", ["shortest", "squash"])
 def test_a_wide_image_is_cropped_or_squashed(resize, tmp_path):
     cfg = default_cfg()

@@ -19,6 +19,8 @@ from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 
+FOLLOWED = ("SIZE", "PIXEL_MEAN", "PIXEL_STD", "INTERPOLATION", "RESIZE")  # of INPUT: the backbone's where left open
+
 
 def default_cfg() -> CfgNode:
     """Dassl's defaults, ours, and the options each trainer states beside itself."""
@@ -27,6 +29,7 @@ def default_cfg() -> CfgNode:
     cfg.INPUT.PIXEL_MEAN = [0.48145466, 0.4578275, 0.40821073]
     cfg.INPUT.PIXEL_STD = [0.26862954, 0.26130258, 0.27577711]
     cfg.INPUT.RESIZE = "shortest"  # side, then a crop of the centre; or "squash": both sides.  In tests
+    cfg.INPUT.KEPT = []  # of FOLLOWED, what was set to the very default: it is the user's, not the backbone's
     cfg.INPUT.TRANSFORMS = ("random_resized_crop", "random_flip", "normalize")
     cfg.DATALOADER.NUM_WORKERS = 8
     cfg.DATALOADER.TEST.BATCH_SIZE = 100
@@ -74,8 +77,11 @@ def build_cfg(args: Namespace) -> CfgNode:
         args.dataset_config_file: ("datasets", "data set"),
         args.config_file: (f"trainers/{name}", f"config of {name}"),
     }
+    stated = set(args.opts[::2])
     for path in [str(yamls.find(path, *place)) for path, place in given.items() if path]:
-        merge(cfg, read_yaml(path, cfg), path)
+        node = read_yaml(path, cfg)
+        stated |= set(flatten(node))
+        merge(cfg, node, path)
     flags = {
         "DATASET.ROOT": args.root,
         "OUTPUT_DIR": args.output_dir,
@@ -91,6 +97,8 @@ def build_cfg(args: Namespace) -> CfgNode:
         if value not in (None, "", []):
             merge_pairs(cfg, [key, value])
     merge_pairs(cfg, [rename(key, cfg) if i % 2 == 0 else key for i, key in enumerate(args.opts)])
+    default = default_cfg().INPUT
+    cfg.INPUT.KEPT = [key for key in FOLLOWED if f"INPUT.{key}" in stated and cfg.INPUT[key] == default[key]]
     cfg.TRAINER.NAME = trainer_name(args.trainer or cfg.TRAINER.NAME)
     if not cfg.DATASET.NAME:
         raise UserError("No data set given: use --dataset-config-file with a yaml or a name such as busi.")

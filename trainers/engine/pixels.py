@@ -9,7 +9,7 @@ from cilmp.trainers.engine.config import default_cfg
 
 
 def follow(cfg: CfgNode, pixels: Pixels) -> CfgNode:
-    """A copy in which every default of INPUT that a backbone settles is the backbone's; what differs stays."""
+    """A copy in which what INPUT leaves open is the backbone's; what differs from the defaults, or is KEPT, stays."""
     cfg, default = cfg.clone(), default_cfg()
     told = {
         "PIXEL_MEAN": list(pixels.mean),
@@ -21,7 +21,7 @@ def follow(cfg: CfgNode, pixels: Pixels) -> CfgNode:
         told["SIZE"] = (pixels.size,) * 2
     cfg.defrost()
     for key, value in told.items():
-        if cfg.INPUT.get(key, default.INPUT[key]) == default.INPUT[key]:
+        if key not in cfg.INPUT.get("KEPT", []) and cfg.INPUT.get(key, default.INPUT[key]) == default.INPUT[key]:
             cfg.INPUT[key] = value
     cfg.freeze()
     return cfg
