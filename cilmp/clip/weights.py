@@ -130,8 +130,8 @@ def folder(name: str, files: Sequence[str], kind: str) -> Path:
         import huggingface_hub as hub
 
         there = set(hub.HfApi().list_repo_files(name)) if not hub.constants.HF_HUB_OFFLINE else set(files)
-        wanted = next((file for file in files if file in there), "*.safetensors")
-        return Path(hub.snapshot_download(name, allow_patterns=[*BESIDE, wanted]))
+        wanted = next(([file] for file in files if file in there), ["*.safetensors", "*.pt"])
+        return Path(hub.snapshot_download(name, allow_patterns=[*BESIDE, *wanted]))
     except Exception as error:  # the network's many ways to fail
         try:
             return Path(hub.snapshot_download(name, local_files_only=True))
