@@ -3,7 +3,8 @@
     python benchmarks/step.py --classes 5 22 100 --batch 8 --out benchmarks/results
 
 The yardstick is what no prompt learner can avoid: the same image tower with the same prompts, forward and backward.
-Weights are random (speed does not depend on them), ViT-B/16, representations 32 x 4096 as LLaMA3-8B's.
+Weights are random (speed does not depend on them), ViT-B/16 with OpenAI's text tower or (--backbone biomedclip) BERT
+base, representations 32 x 4096 as LLaMA3-8B's.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 import cilmp.trainers  # noqa: F401  registers the trainers
-from cilmp.analysis.flops import build, plain_attention, vit_b16
+from cilmp.analysis.flops import biomedclip, build, plain_attention, vit_b16
 from cilmp.clip import CLIP
 from cilmp.devices import keep_memory
 
@@ -169,6 +170,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, nargs="+", default=[2, 8, 22, 100])
     parser.add_argument("--batch", type=int, nargs="+", default=[8])
     parser.add_argument("--trainers", nargs="+", default=list(TRAINERS), choices=list(TRAINERS))
+    parser.add_argument("--backbone", default="vit_b16", choices=["vit_b16", "biomedclip"])
     parser.add_argument("--precision", default="fp32", choices=["fp32", "fp16", "bf16", "amp"])
     parser.add_argument("--literal", action="store_true", help="time the literal path as well (slow)")
     parser.add_argument("--no-memory", action="store_true", help="skip the profile of memory")
@@ -180,7 +182,9 @@ def main() -> None:
 
     device = torch.device(args.device)
     keep_memory(device)  # as a trainer does
-    clip = vit_b16().cast(args.precision).to(device)
+    words = " ".join(["a photo of", *classnames(max(args.classes))]).split()
+    clip = vit_b16() if args.backbone == "vit_b16" else biomedclip(words)
+    clip = clip.cast(args.precision).to(device)
 
     def autocast():
         half = torch.float16 if device.type == "cuda" else torch.bfloat16

@@ -7,6 +7,7 @@ Buffers depend on the class names, so they stay out of a checkpoint and prompts 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,31 +36,47 @@ def length(clip: CLIP, text: str) -> int:
     return len(clip.tokenizer.encode(text)) - clip.tokenizer.start - clip.tokenizer.end
 
 
-class Piece(nn.Module):
-    """Neighbouring positions of every class: fixed tokens, or slots that a method fills.
+class Run(NamedTuple):
+    """Neighbouring positions of every class: kind, each class's first position, and its ids or its number of slots."""
 
-    kind: start, ctx, llm, name or tail.  start (C,): the position behind the piece before.  content: each class's
-    token ids, or its number of slots.
-    """
+    kind: str  # start, ctx, llm, name or tail
+    first: list[int]
+    content: list[list[int]] | list[int]
+
+    def size(self, c: int) -> int:
+        item = self.content[c]
+        return len(item) if isinstance(item, list) else item
+
+    def places(self, c: int) -> list[int]:
+        return [*range(self.first[c], self.first[c] + self.size(c))]
+
+
+class Piece(nn.Module):
+    """Runs that are one segment: slots that a method fills, or fixed tokens, of one run or of several."""
 
     fixed: Tensor  # (1, C or 1, m, D), or packed (1, N, D): positions, and the embedding of fixed tokens
     mask: Tensor | None  # (C, m) bool, False in the gaps of shorter classes
 
-    def __init__(self, clip: CLIP, kind: str, start: Tensor, content: Sequence[list[int]] | Sequence[int]):
+    def __init__(self, clip: CLIP, *runs: Run):
         super().__init__()
-        ids = [item for item in content if isinstance(item, list)]
-        counts = torch.tensor([len(item) if isinstance(item, list) else item for item in content])
-        self.kind, self.slots, self.end = kind, not ids, start + counts
+        classes = range(len(runs[0].first))
+        rows = [[place for run in runs for place in run.places(c)] for c in classes]
+        ids = [[i for run in runs if isinstance(item := run.content[c], list) for i in item] for c in classes]
+        counts = torch.tensor([len(row) for row in rows])
+        self.kind, self.slots = runs[-1].kind, not any(ids)
         most, device = int(counts.max()), clip.token_embedding.weight.device
-        places = (start[:, None] + torch.arange(most)).clamp(max=clip.context - 1)  # (C, m)
+        for row, c in zip(rows, classes, strict=True):  # gaps go on counting
+            last = row[-1] if row else runs[0].first[c] - 1
+            row += range(last + 1, last + 1 + most - len(row))
+        places = torch.tensor(rows).reshape(-1, most).clamp(max=clip.context - 1)  # (C, m)
         tokens = clip.text.positional_embedding[places.to(device)]
-        if ids:
-            tokens = tokens + clip.token_embedding(padded(ids, most).to(device))
+        if not self.slots:
+            tokens = tokens + clip.token_embedding(padded(ids, most, clip.tokenizer.pad).to(device))
         if bool((tokens == tokens[:1]).all()):
             tokens = tokens[:1]  # the same for every class
         tokens = tokens.detach()[None]
         ragged = bool((counts != most).any())
-        self.packing = Packing(counts).to(device) if ragged and ids else None
+        self.packing = Packing(counts).to(device) if ragged and not self.slots else None
         if self.packing:
             tokens = self.packing.pack(tokens.expand(-1, len(counts), -1, -1))
         mask = (torch.arange(most) < counts[:, None]).to(device) if ragged else None
@@ -79,10 +96,12 @@ class ClassPrompts(nn.Module):
 
     n: context slots.  words: the sentence the class name ends ("a photo of a"); its first n tokens make room for the
     slots, the others stay.  lengths: LLM slots of each class, behind the context.  position: of the class name.
-    closing: what stands behind it.  UserError where a class's prompt is longer than the text tower reads.
+    closing: what stands behind it.
+    Where the tower is not causal the order of segments is free, and all fixed tokens of a class are the last one; where
+    it sees pads they are among them.  UserError where a class's prompt is longer than the text tower reads.
     """
 
-    eot: Tensor  # (C,) the row of EOS in the last segment
+    eot: Tensor  # (C,) the row that is read in the last segment: EOS, [CLS] or the last position
 
     def __init__(
         self,
@@ -103,7 +122,7 @@ class ClassPrompts(nn.Module):
         first = clip.tokenizer.start
         opening = [row[:first] for row in ids]
         rest = [row[first + n :] for row in ids]  # name . EOS (and what `words` says beyond the n slots)
-        layout: list[tuple[str, list]] = [("start", opening)]
+        layout: list[tuple[str, list]] = [("start", opening)] if first else []
         if position == "end":
             layout += [("ctx", [n] * len(names))]
             layout += [("llm", list(lengths))] if lengths is not None else []
@@ -115,21 +134,30 @@ class ClassPrompts(nn.Module):
             layout += [("name", [row[:k] for row, k in named]), ("ctx", [n - ahead] * len(names))]
             layout += [("tail", [row[k:] for row, k in named])]
 
-        start = torch.zeros(len(names), dtype=torch.long)
-        self.pieces = nn.ModuleList()
+        runs, used = [], [0] * len(names)
         for kind, content in layout:
-            piece = Piece(clip, kind, start, content)
-            start = piece.end
-            self.pieces.append(piece)
-        if int(start.max()) > clip.context:
-            worst = int(start.argmax())
+            runs.append(Run(kind, used, content))
+            used = [place + runs[-1].size(c) for c, place in enumerate(used)]
+        if max(used) > clip.context:
+            worst = used.index(max(used))
             raise UserError(
-                f"The prompt of class '{classnames[worst]}' needs {int(start.max())} tokens and CLIP reads "
+                f"The prompt of class '{classnames[worst]}' needs {max(used)} tokens and CLIP reads "
                 f"{clip.context}: shorten the class name, the context (N_CTX) or the LLM representation."
             )
+        fixed = [run for run in runs if run.kind not in ("ctx", "llm")]
+        own = [runs[-1]] if clip.text.causal else fixed  # what the last segment holds
+        ends = [sum(run.size(c) for run in own) - 1 for c in range(len(names))]
+        if clip.text.padded:
+            pads = [[clip.tokenizer.pad] * (clip.context - place) for place in used]
+            own = [*own, Run("tail", used, pads)]
+        rows = {"eot": ends, "first": [0] * len(names)}
+        rows["last"] = [sum(run.size(c) for run in own) - 1 for c in range(len(names))]
+        others = runs[:-1] if clip.text.causal else [run for run in runs if run not in fixed]
+        self.pieces = nn.ModuleList([*(Piece(clip, run) for run in others), Piece(clip, *own)])
         self.sizes = [content[0] for kind, content in layout if kind == "ctx"]
-        tail = torch.tensor([len(row) for row in layout[-1][1]])
-        self.register_buffer("eot", (tail - 1).to(clip.token_embedding.weight.device), persistent=False)
+        self.causal = clip.text.causal
+        row = torch.tensor(rows[clip.text.reads], device=clip.token_embedding.weight.device)
+        self.register_buffer("eot", row, persistent=False)
 
     def index(self, kind: str) -> int:
         """The number of a segment, for deep writes."""
@@ -137,16 +165,18 @@ class ClassPrompts(nn.Module):
 
     @property
     def computed(self) -> int:
-        """Tokens of a class that run through the tower in full for each image."""
-        numbers = [p.fixed.numel() // p.fixed.shape[-1] for p in self.pieces if p.kind in ("name", "tail")]
-        return -(-sum(numbers) // len(self.eot))
+        """Tokens of a class that run through the tower in full for each image, or more."""
+        own = [p.fixed.numel() // p.fixed.shape[-1] for p in self.pieces if p.kind in ("name", "tail")]
+        slots = [] if self.causal else [p.fixed.shape[-2] for p in self.pieces if p.slots]
+        return -(-sum(own) // len(self.eot)) + sum(slots)
 
     def forward(self, ctx: Tensor, llm: LowRank | Tensor | None = None) -> list[Segment]:
         """ctx (n, D), (C, n, D) or (B or 1, C or 1, n, D); llm (B or 1, C, L, D) -> the input of the text tower."""
         parts = iter(lead(ctx).split(self.sizes, dim=2))
         content = {"ctx": lambda: next(parts), "llm": lambda: llm}
         segments = [p(ctx.dtype, content[p.kind]() if p.slots else None) for p in self.pieces]
-        segments[-1] = Segment(segments[-1].x, None, segments[-1].packing)  # nothing looks at the tail from behind
+        if self.causal:
+            segments[-1] = Segment(segments[-1].x, None, segments[-1].packing)  # nothing looks at it from behind
         return segments
 
 

@@ -1,6 +1,8 @@
-"""Pre-train `tiny`, the embedded toy CLIP, on captions of synthetic scans: about 8 minutes on 2 CPU cores.
+"""Pre-train an embedded toy CLIP on captions of synthetic scans: about 8 minutes on 2 CPU cores.
 
-    python scripts/pretrain_tiny.py            writes cilmp/assets/tiny.safetensors
+    python scripts/pretrain_tiny.py              writes cilmp/assets/tiny.safetensors, OpenAI's architecture
+    python scripts/pretrain_tiny.py --bert       writes cilmp/assets/tiny_bert.safetensors, BiomedCLIP's: timm's ViT,
+                                                 and a post-norm BERT of word pieces
 
 Contrastive training as CLIP's (Radford et al. 2021, arXiv 2103.00020), with one change for so few words: equal captions
 in a batch are not each other's negatives.  The scans are of good quality; PHANTOMS, which `tiny` is tried on, shows the
@@ -10,7 +12,9 @@ same findings badly exposed.  Half the captions name the finding, half only desc
 from __future__ import annotations
 
 import argparse
+import json
 import math
+import string
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +24,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from cilmp.clip import CLIP
+from cilmp.clip import CLIP, tiny
+from cilmp.clip.tokenizers import word_pieces
 from cilmp.clip.towers import ImageTower, TextTower
 from cilmp.datasets.scans import FINDINGS, SIZE, STYLES, Acquisition, scan
 
@@ -60,14 +65,39 @@ def captioned(count: int, rng: np.random.Generator) -> tuple[Tensor, list[dict]]
     return pictures, facts
 
 
-def build() -> CLIP:
+def build(bert: bool = False) -> CLIP:
     """64 x 64 pixels in patches of 16, four layers of width 128 in both towers, joint size 128."""
-    model = CLIP(ImageTower(SIZE, 16, 128, 4, 2, 128), TextTower(128, 4, 2, 77, 128), 49408)
+    if bert:
+        text = TextTower(128, 4, context=tiny.CONTEXT, embed=128, **tiny.TEXT)
+        words = word_pieces(VOCABULARY, tiny.CONTEXT)
+        model = CLIP(ImageTower(SIZE, 16, 128, 4, embed=128, **tiny.IMAGE), text, len(VOCABULARY), words)
+    else:
+        model = CLIP(ImageTower(SIZE, 16, 128, 4, 2, 128), TextTower(128, 4, 2, 77, 128), 49408)
     torch.nn.init.normal_(model.token_embedding.weight, std=0.02)
-    for block in (*model.visual.transformer.resblocks, *model.text.transformer.resblocks):
-        for matrix in (block.attn.out_proj.weight, block.mlp["c_proj"].weight):
-            torch.nn.init.normal_(matrix, std=128**-0.5 / math.sqrt(2 * 4))
+    for tower in (model.visual, model.text):
+        for block in tower.transformer.blocks:
+            if not block.style.post_norm:
+                for matrix in (block.attn.out_proj.weight, block.mlp["c_proj"].weight):
+                    torch.nn.init.normal_(matrix, std=128**-0.5 / math.sqrt(2 * 4))
     return model
+
+
+def said() -> list[str]:
+    """Every word a caption may hold."""
+    facts = dict.fromkeys(("finding", "style", "place", "description"), "")
+    captions = [template.format(**facts) for template in TEMPLATES]
+    return [*captions, *FINDINGS, *STYLES, *DESCRIPTIONS.values(), "upper lower left right"]
+
+
+def vocabulary() -> list[str]:
+    """Whole words of the captions, and single characters, of which any other word is made."""
+    words = {word.strip(",.:") for text in said() for word in text.lower().replace("-", " ").split()}
+    letters = string.ascii_lowercase + string.digits
+    pieces = [*string.punctuation, *letters, *(f"##{letter}" for letter in letters)]
+    return ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *pieces, *sorted(words - {*pieces, ""})]
+
+
+VOCABULARY = vocabulary()
 
 
 def normalise(pictures: Tensor) -> Tensor:
@@ -87,17 +117,14 @@ def loss(model: CLIP, pictures: Tensor, captions: list[str]) -> Tensor:
 
 
 def small(model: CLIP) -> dict[str, Tensor]:
-    """The weights in half precision, the embedding cut to the words the captions use."""
-    weights = {k: v.half().contiguous() for k, v in model.openai_state_dict().items() if k != "token_embedding.weight"}
-    facts = dict.fromkeys(("finding", "style", "place", "description"), "")
-    said = [t.format(**facts) for t in TEMPLATES] + [
-        *FINDINGS,
-        *STYLES,
-        *DESCRIPTIONS.values(),
-        "upper lower left right",
-    ]
-    ids = model.tokenize(said).unique()
-    return weights | {"token_embedding.ids": ids, "token_embedding.rows": model.token_embedding.weight[ids].half()}
+    """The weights in half precision; of OpenAI's vocabulary only the words the captions use."""
+    weights = {k: v.half().contiguous() for k, v in model.openai_state_dict().items()}
+    table = weights["token_embedding.weight"]
+    if len(table) == len(VOCABULARY):
+        return weights
+    del weights["token_embedding.weight"]
+    ids = model.tokenize(said()).unique()
+    return weights | {"token_embedding.ids": ids, "token_embedding.rows": table[ids]}
 
 
 def main() -> None:
@@ -107,15 +134,15 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent.parent / "cilmp" / "assets" / "tiny.safetensors"
-    )
+    parser.add_argument("--bert", action="store_true", help="make tiny-bert")
+    parser.add_argument("--out", type=Path, help="the file to write")
     args = parser.parse_args()
+    args.out = args.out or (tiny.TINY_BERT if args.bert else tiny.TINY)
 
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
     pictures, facts = captioned(args.scans, rng)
-    model = build().train()
+    model = build(args.bert).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=0.1, betas=(0.9, 0.98))
     steps = args.epochs * (args.scans // args.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, args.lr, steps, pct_start=0.1)
@@ -135,8 +162,9 @@ def main() -> None:
             model.logit_scale.clamp_(max=math.log(100))
         if step % 50 == 0:
             progress.set_postfix(loss=f"{value.item():.3f}", scale=f"{model.logit_scale.exp().item():.1f}")
+    stated = {"vocabulary": json.dumps(VOCABULARY)} if args.bert else {"activation": "quick_gelu"}
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    save_file(small(model), args.out)
+    save_file(small(model), args.out, stated)
     print(f"{args.out}: {args.out.stat().st_size / 2**20:.2f} MB")
 
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from cilmp.clip.backbones import load_clip
+from cilmp.clip.backbones import load_clip, pixels_of
 from cilmp.clip.model import CLIP
 from cilmp.devices import choose, keep_memory
 from cilmp.errors import UserError, brief
-from cilmp.trainers.engine import checkpoints, parallel, provenance
+from cilmp.trainers.engine import checkpoints, parallel, pixels, provenance
 from cilmp.trainers.engine.loading import Images
 from cilmp.trainers.engine.ranges import Range
 from cilmp.trainers.method import Method, Task
@@ -52,6 +52,8 @@ class CLIPTrainer(TrainerX):
     # construction, in Dassl's order
 
     def build_data_loader(self) -> None:
+        backbone = self.cfg.MODEL.BACKBONE
+        self.cfg = pixels.follow(self.cfg, pixels_of(backbone.NAME, backbone.get("PATH", "")))
         # Dassl, whose constructor has just chosen a device, knows CUDA and the CPU alone
         self.device = choose(self.device_name, accelerate=self.cfg.USE_CUDA)
         keep_memory(self.device)
@@ -82,7 +84,8 @@ class CLIPTrainer(TrainerX):
         self.options = self.cfg.TRAINER[type(self).__name__.upper()] if self.defaults else CfgNode()
         self.precision = self.settle_precision(self.options.get("PREC", "fp32"))
         print(f"Loading CLIP (backbone: {backbone.get('PATH', '') or backbone.NAME}, precision: {self.precision})")
-        clip = load_clip(backbone.NAME, backbone.get("PATH", ""), self.precision).to(self.device)
+        source = backbone.NAME, backbone.get("PATH", ""), self.precision, backbone.get("ACTIVATION", "")
+        clip = load_clip(*source).to(self.device)
         if tuple(size) != (clip.resolution,) * 2:
             raise UserError(
                 f"INPUT.SIZE is {tuple(size)} and the backbone reads {clip.resolution} x {clip.resolution} pixels: set "

@@ -28,7 +28,7 @@ from cilmp.files import sha256
 from cilmp.templates import sentence_features, template_of, text_features
 from cilmp.trainers.base import CLIPTrainer
 from cilmp.trainers.engine import parallel
-from cilmp.trainers.engine.loading import pixels, through
+from cilmp.trainers.engine.loading import pipeline, through
 from cilmp.trainers.method import Method, Task, normalise
 
 AT_ONCE = 2048  # images computed before they are kept
@@ -107,7 +107,7 @@ class FrozenTrainer(CLIPTrainer):
 
     def rows(self, paths: Sequence[str], draws: Sequence[tuple[int, ...]] | None) -> Tensor:
         """(N, E).  draws: the key of each image's augmentation."""
-        seen = pixels(self.cfg, augmented=draws is not None)
+        seen = pipeline(self.cfg, augmented=draws is not None)
         keys = [image_key(path, seen, draws[i] if draws else ()) for i, path in enumerate(paths)]
         found = self.kept.find(keys)
         missing = [i for i, key in enumerate(keys) if key not in found]

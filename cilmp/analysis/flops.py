@@ -20,7 +20,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import cilmp.trainers  # noqa: F401  registers them
 from cilmp.analysis import charts
+from cilmp.clip import tiny
 from cilmp.clip.model import CLIP
+from cilmp.clip.tokenizers import word_pieces
 from cilmp.clip.towers import ImageTower, TextTower
 from cilmp.errors import exit_on_user_error
 from cilmp.files import writing
@@ -44,6 +46,15 @@ def vit_b16() -> CLIP:
     """ViT-B/16 with random weights."""
     torch.manual_seed(0)
     clip = CLIP(ImageTower(224, 16, 768, 12, 12, 512), TextTower(512, 12, 8, 77, 512), 49408)
+    return clip.eval().requires_grad_(False)
+
+
+def biomedclip(words: Sequence[str]) -> CLIP:
+    """A random CLIP of BiomedCLIP's size: ViT-B/16 and BERT base, which knows each of the words as one piece."""
+    image = ImageTower(224, 16, 768, 12, embed=512, **tiny.IMAGE | dict(heads=12))
+    text = TextTower(768, 12, context=256, embed=512, **tiny.TEXT | dict(heads=12))
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "x", *dict.fromkeys(words)]
+    clip = CLIP(image, text, 30522, word_pieces(vocabulary, 256))
     return clip.eval().requires_grad_(False)
 
 

@@ -90,3 +90,9 @@ class Reader(pickle.Unpickler):
 
 def rebuild(storage: Tensor, offset: int, size: tuple, stride: tuple, *rest: object) -> Tensor:
     return torch.as_strided(storage, size, stride, offset)
+
+
+def mentions(path: Path, words: bytes) -> bool:
+    """Do the words stand in the archive's code, which is read and not run?"""
+    with zipfile.ZipFile(path) as archive:
+        return any(words in archive.read(name) for name in archive.namelist() if name.endswith(".py"))

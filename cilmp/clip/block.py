@@ -1,9 +1,13 @@
-"""A pre-norm residual attention block, with the parameter names of OpenAI's checkpoints.
+"""A residual attention block, pre-norm or post-norm, with the parameter names of OpenAI's checkpoints.
 
 Axes: n tokens, m key-only tokens, D width, H heads, e = D / H.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +28,36 @@ class QuickGELU(nn.Module):
         return F.silu(1.702 * x) / 1.702
 
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "quick_gelu": QuickGELU,
+    "gelu": nn.GELU,  # by the error function
+    "gelu_tanh": partial(nn.GELU, approximate="tanh"),
+}
+
+
+@dataclass(frozen=True)
+class Style:
+    """What blocks of one width differ in."""
+
+    activation: str = "quick_gelu"  # one of ACTIVATIONS
+    eps: float = 1e-5  # of the LayerNorms
+    post_norm: bool = False  # LayerNorms behind the residual sums, as BERT's, not ahead of attention and MLP
+    mlp: int = 0  # width of the MLP; 0: 4 D
+    scaled: bool = False  # learned factors on what attention and MLP add (LayerScale)
+
+
+OPENAI = Style()
+
+
+class Scale(nn.Module):
+    """A factor for each of D numbers."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma.to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -50,36 +83,66 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """project, attend, finish: attention and MLP, each behind a LayerNorm and added to the residual stream."""
+    """project, attend, finish: attention and MLP, each with its LayerNorm and added to the residual stream.
 
-    def __init__(self, width: int, heads: int, activation: str = "quick_gelu"):
+    Post-norm, the stream itself is normalised behind each sum, so keys and values are linear in it.
+    """
+
+    def __init__(self, width: int, heads: int, style: Style = OPENAI):
         super().__init__()
-        self.ln_1, self.ln_2 = LayerNorm(width), LayerNorm(width)
+        self.style, hidden = style, style.mlp or 4 * width
+        self.ln_1, self.ln_2 = LayerNorm(width, style.eps), LayerNorm(width, style.eps)
         self.attn = Attention(width, heads)
-        self.mlp = nn.ModuleDict({"c_fc": nn.Linear(width, 4 * width), "c_proj": nn.Linear(4 * width, width)})
-        self.activation = ACTIVATIONS[activation]()
+        self.mlp = nn.ModuleDict({"c_fc": nn.Linear(width, hidden), "c_proj": nn.Linear(hidden, width)})
+        self.activation = ACTIVATIONS[style.activation]()
+        if style.scaled:
+            self.ls_1, self.ls_2 = Scale(width), Scale(width)
+
+    def seen(self, x: Tensor) -> Tensor:
+        """What attention projects, of a stream x (..., D)."""
+        return x if self.style.post_norm else self.ln_1(x)
 
     def project(self, x: Tensor, parts: str = "qkv") -> Tensor:
         """x (..., D) -> (..., p D), the parts end to end."""
-        return self.attn.project(self.ln_1(x), parts)
+        return self.attn.project(self.seen(x), parts)
+
+    def think(self, x: Tensor) -> Tensor:
+        """The MLP alone."""
+        return self.mlp["c_proj"](self.activation(self.mlp["c_fc"](x)))
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """The residual stream behind attention: x and attended (..., D)."""
-        x = x + self.attn.out_proj(attended)
-        return x + self.mlp["c_proj"](self.activation(self.mlp["c_fc"](self.ln_2(x))))
+        y = self.attn.out_proj(attended)
+        if self.style.post_norm:
+            x = self.ln_1(x + y)
+            return self.ln_2(x + self.think(x))
+        x = x + (self.ls_1(y) if self.style.scaled else y)
+        y = self.think(self.ln_2(x))
+        return x + (self.ls_2(y) if self.style.scaled else y)
 
-    def forward(self, x: Tensor, causal: bool = False, extra: Tensor | None = None, rows: int | None = None) -> Tensor:
-        """x (..., n, D), and key-only tokens `extra` (1, m, D) behind it -> the first `rows` of x."""
+    def forward(
+        self,
+        x: Tensor,
+        causal: bool = False,
+        extra: Tensor | None = None,
+        rows: int | None = None,
+        real: Tensor | None = None,
+    ) -> Tensor:
+        """x (..., n, D), and key-only tokens `extra` (1, m, D) behind it -> the first `rows` of x.
+
+        real: bool, broadcastable to (..., n), False where a token must not be looked at.
+        """
         if rows is None:
             q, k, v = self.project(x).chunk(3, dim=-1)
         else:
-            normed = self.ln_1(x)
+            normed = self.seen(x)
             x, q = x[..., :rows, :], self.attn.project(normed[..., :rows, :], "q")
             k, v = self.attn.project(normed, "kv").chunk(2, dim=-1)
         if extra is not None:
             more = (t.expand(*k.shape[:-2], -1, -1) for t in self.project(extra, "kv").chunk(2, dim=-1))
             k, v = (torch.cat(pair, dim=-2) for pair in zip((k, v), more, strict=True))
         lead = x.shape[:-2]
+        mask = None if real is None else real.expand(*lead, -1).flatten(0, -2)[:, None, None]
         q, k, v = (t.flatten(0, -3).unflatten(-1, (self.attn.heads, -1)).transpose(1, 2) for t in (q, k, v))
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=causal)  # its kernels take exactly four axes
+        y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal)  # its kernels take exactly four axes
         return self.finish(x, y.transpose(1, 2).flatten(-2).unflatten(0, lead))

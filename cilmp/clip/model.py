@@ -19,19 +19,21 @@ from cilmp.clip.towers import ImageTower, TextTower
 from cilmp.errors import UserError
 
 DTYPES = {"fp32": torch.float32, "amp": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-TEXT = ("transformer.", "positional_embedding", "ln_final.", "text_projection")  # top level in OpenAI's files
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """Of the images a backbone was trained on, channels red, green, blue in 0 to 1."""
+    """How images become what a backbone was trained on, channels red, green, blue in 0 to 1."""
 
-    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
-    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+    mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
+    interpolation: str = "bicubic"
+    resize: str = "shortest"  # side, then a crop of the centre; or "squash": both sides
+    size: int = 0  # a side; 0: what the image tower reads
 
 
 class CLIP(nn.Module):
-    """`visual` is an ImageTower or a ResNet of the `clip` package."""
+    """`visual` is an ImageTower or a ResNet of the `clip` package.  biased: is a number added to the logits?"""
 
     def __init__(
         self,
@@ -40,16 +42,18 @@ class CLIP(nn.Module):
         vocabulary: int,
         tokenizer: Tokenizer | None = None,
         pixels: Pixels | None = None,
+        biased: bool = False,
     ):
         super().__init__()
         self.visual, self.text = visual, text
         self.token_embedding = nn.Embedding(vocabulary, text.width)
         self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
+        self.logit_bias = nn.Parameter(torch.zeros(())) if biased else None
         self.tokenizer, self.pixels = tokenizer or BytePairs(len(text.positional_embedding)), pixels or Pixels()
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.text.text_projection.dtype
+        return self.text.dtype
 
     @property
     def context(self) -> int:
@@ -64,12 +68,12 @@ class CLIP(nn.Module):
     @property
     def embed(self) -> int:
         """Width E of the joint embedding."""
-        return self.text.text_projection.shape[1]
+        return self.text.embed
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
-        """Token ids (C, context) on the model's device, zeros behind EOS."""
+        """Token ids (C, context) on the model's device, pads behind."""
         ids = [self.tokenizer.encode(text) for text in texts]
-        return padded(ids, self.context).to(self.token_embedding.weight.device)
+        return padded(ids, self.context, self.tokenizer.pad).to(self.token_embedding.weight.device)
 
     def encode_image(self, image: Tensor, prompts: Sequence[Tensor] = (), literal: bool = False) -> Tensor:
         """(B, 3, R, R) -> (B, E).  UserError for prompts where the image tower is no transformer."""
@@ -79,21 +83,46 @@ class CLIP(nn.Module):
             raise UserError("This trainer writes prompts into the image tower: it needs a ViT CLIP, not a ResNet.")
         return self.visual(image.to(self.dtype))
 
+    def sentences(self, tokens: Tensor) -> tuple[Segment, Tensor]:
+        """Token ids (C, n) -> one segment (1, C, m, D) up to the last token that anything looks at, and the row (C,)
+        that is read."""
+        text, real = self.text, tokens != self.tokenizer.pad
+        row = {
+            "eot": tokens.argmax(-1),  # EOS has the largest id
+            "last": torch.full_like(tokens[:, 0], self.context - 1),
+            "first": torch.zeros_like(tokens[:, 0]),
+        }[text.reads]
+        if text.padded:
+            n = self.context
+            tokens = F.pad(tokens, (0, n - tokens.shape[1]), value=self.tokenizer.pad)
+        else:
+            n = int(row.max() if text.causal else real.sum(-1).max() - 1) + 1
+        x = self.token_embedding(tokens[:, :n]) + text.positional_embedding[:n]
+        return Segment(x.to(self.dtype)[None], None if text.padded or text.causal else real[:, :n]), row
+
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Token ids (C, n) -> (C, E).  Exact: under a causal mask nothing behind EOS is seen."""
-        eot = tokens.argmax(-1)  # EOS has the largest id
-        n = int(eot.max()) + 1
-        x = self.token_embedding(tokens[:, :n]) + self.text.positional_embedding[:n]
-        return self.text([Segment(x.to(self.dtype)[None])], eot)[0]
+        """Token ids (C, n) -> (C, E).  Exact: what is cut off, nothing looks at."""
+        segment, row = self.sentences(tokens)
+        return self.text([segment], row)[0]
+
+    def text_layers(self, tokens: Tensor) -> Tensor:
+        """Token ids (C, n) -> (layers, C, D): the residual stream behind every block at the token that is read."""
+        segment, row = self.sentences(tokens)
+        x, after = self.text.enter(segment.dense()[0]), []
+        for block in self.text.transformer.blocks:
+            x = block(x, causal=self.text.causal, real=segment.mask)
+            after.append(x[torch.arange(len(x), device=x.device), row])
+        return torch.stack(after)
 
     def logits(self, image: Tensor, text: Tensor) -> Tensor:
-        """image (B, E), text (C, E), (1, C, E) or (B, C, E) -> exp(scale) * cosine, (B, C)."""
+        """image (B, E), text (C, E), (1, C, E) or (B, C, E) -> exp(scale) * cosine (+ bias), (B, C)."""
         exact = self.logit_scale.dtype  # a norm overflows half precision
         image, text = F.normalize(image.to(exact), dim=-1), F.normalize(text.to(exact), dim=-1)
         if text.dim() == 3 and len(text) == 1:
             text = text[0]
         scores = image @ text.T if text.dim() == 2 else torch.einsum("be,bce->bc", image, text)
-        return self.logit_scale.exp() * scores
+        scores = self.logit_scale.exp() * scores
+        return scores if self.logit_bias is None else scores + self.logit_bias
 
     def openai_state_dict(self) -> dict[str, Tensor]:
         """The weights under OpenAI's names."""
@@ -103,47 +132,10 @@ class CLIP(nn.Module):
     def from_state_dict(
         cls, weights: dict[str, Tensor], heads: tuple[int, int] | None = None, activation: str = "quick_gelu"
     ) -> CLIP:
-        """From OpenAI's names, shapes telling the architecture; heads (image, text) default to width // 64.
+        """From OpenAI's names and architecture; heads (image, text) default to width // 64.  UserError: build.py."""
+        from cilmp.clip import build
 
-        A reduced embedding, `token_embedding.ids` (N,) and `.rows` (N, D), is spread over the vocabulary; a token it
-        does not know gets a random row of the same size that depends on the token alone.
-        UserError where the weights are not a CLIP's.
-        """
-        weights = {k: v for k, v in weights.items() if k not in ("input_resolution", "context_length", "vocab_size")}
-        weights = _full_embedding(weights)
-        try:
-            return cls._build(weights, heads, activation)
-        except KeyError as error:
-            raise UserError(f"Not the weights of a CLIP: {error} is missing from the state dict.") from None
-        except (ValueError, IndexError):  # a tensor of other axes than the architecture is read from
-            raise UserError("Not the weights of a CLIP: its tensors have other axes.") from None
-
-    @classmethod
-    def _build(cls, weights: dict[str, Tensor], heads: tuple[int, int] | None, activation: str) -> CLIP:
-        context, width = weights["positional_embedding"].shape
-        embed = weights["text_projection"].shape[1]
-        image_heads, text_heads = heads or (0, max(1, width // 64))
-        text = TextTower(width, _layers(weights, "transformer.resblocks."), text_heads, context, embed, activation)
-        visual: nn.Module
-        if "visual.proj" in weights:
-            vision, _, patch, _ = weights["visual.conv1.weight"].shape
-            side = round((len(weights["visual.positional_embedding"]) - 1) ** 0.5)
-            layers = _layers(weights, "visual.transformer.resblocks.")
-            image_heads = image_heads or max(1, vision // 64)
-            visual = ImageTower(side * patch, patch, vision, layers, image_heads, embed, activation)
-        else:
-            visual = _resnet(weights, embed)
-        model = cls(visual, text, len(weights["token_embedding.weight"]))
-        named = {"text." + k if k.startswith(TEXT) else k: v.float() for k, v in weights.items()}
-        shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-        missing, extra = sorted(shapes.keys() - named), sorted(named.keys() - shapes)
-        if missing or extra:
-            raise UserError(f"Not the weights of a CLIP: missing {missing[:3]}, unknown {extra[:3]}.")
-        for key, value in named.items():
-            if tuple(value.shape) != shapes[key]:
-                raise UserError(f"Not the weights of a CLIP: '{key}' is {tuple(value.shape)}, not {shapes[key]}.")
-        model.load_state_dict(named)
-        return model.eval().requires_grad_(False)
+        return build.openai(weights, heads or (0, 0), activation)
 
     def cast(self, precision: str) -> CLIP:
         """Half precisions as OpenAI's: matrices are cast, LayerNorms, embeddings and the scale stay fp32."""
@@ -161,28 +153,3 @@ class CLIP(nn.Module):
                 if isinstance(matrix, nn.Parameter):
                     matrix.data = matrix.data.to(dtype)
         return self
-
-
-def _layers(weights: dict[str, Tensor], prefix: str) -> int:
-    return len({key[len(prefix) :].split(".")[0] for key in weights if key.startswith(prefix)})
-
-
-def _resnet(weights: dict[str, Tensor], embed: int) -> nn.Module:
-    from clip.model import ModifiedResNet
-
-    width = weights["visual.layer1.0.conv1.weight"].shape[0]
-    side = round((len(weights["visual.attnpool.positional_embedding"]) - 1) ** 0.5)
-    layers = tuple(_layers(weights, f"visual.layer{i}.") for i in (1, 2, 3, 4))
-    resnet = ModifiedResNet(layers, embed, width * 32 // 64, side * 32, width)
-    return resnet.to(memory_format=torch.channels_last)  # the same numbers faster: benchmarks/resnet.py
-
-
-def _full_embedding(weights: dict[str, Tensor], vocabulary: int = 49408) -> dict[str, Tensor]:
-    if "token_embedding.ids" not in weights:
-        return weights
-    weights = dict(weights)
-    ids, rows = weights.pop("token_embedding.ids"), weights.pop("token_embedding.rows").float()
-    generator = torch.Generator().manual_seed(0)
-    table = torch.randn(vocabulary, rows.shape[1], generator=generator) * rows.std()
-    table[ids] = rows
-    return weights | {"token_embedding.weight": table}

@@ -1,4 +1,4 @@
-"""Causal attention over a sequence given as segments, each with the leading axes it really depends on.
+"""Attention over a sequence given as segments, each with the leading axes it really depends on.
 
 A segment that is overwritten before the next block gives keys and values and nothing else.
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cilmp.clip.attention import Keys, attend, split_heads
 from cilmp.clip.block import Block
@@ -43,6 +43,12 @@ class Segment:
         """(B or 1, C or 1, n, D)."""
         return self.spread(self.tokens)
 
+    def normed(self, norm: nn.LayerNorm) -> Segment:
+        """Every token behind a LayerNorm."""
+        if isinstance(self.x, LowRank):
+            return replace(self, x=replace(self.x, norm=norm))
+        return replace(self, x=norm(self.x))
+
     @property
     def hidden(self) -> Tensor | None:
         """(C, 1, n) bool, True in the gaps."""
@@ -53,31 +59,47 @@ def keys(block: Block, segment: Segment) -> Keys:
     """Of a segment that only is looked at."""
     heads = block.attn.heads
     if isinstance(segment.x, LowRank):
-        return low_rank_keys(segment.x, block.ln_1, *block.attn.rows("kv"), heads, segment.hidden)
+        norm = segment.x.norm if block.style.post_norm else block.ln_1
+        return low_rank_keys(segment.x, norm, *block.attn.rows("kv"), heads, segment.hidden)
     k, v = split_heads(segment.spread(block.project(segment.x, "kv")), heads, 2)
     return Keys(k, v, segment.hidden)
 
 
-def causal(block: Block, segments: Sequence[Segment], wanted: Sequence[bool]) -> list[Segment]:
-    """The segments behind the block; those not wanted give keys and values and come back as they were."""
-    before: list[Keys] = []
-    after = []
+def through(block: Block, segments: Sequence[Segment], wanted: Sequence[bool], causal: bool = True) -> list[Segment]:
+    """The segments behind the block; those not wanted give keys and values and come back as they were.
+
+    Causal: a token looks at the segments before its own and at no later token.  Else it looks at all of all segments,
+    whose order is free, since positions are in the tokens.
+    """
+    met: list[Keys] = []  # of every segment
+    asked: list[tuple[Tensor, Tensor] | None] = []  # queries, and the tokens they are of
     for segment, want in zip(segments, wanted, strict=True):
         if not want:
-            before.append(keys(block, segment))
-            after.append(segment)
+            met.append(keys(block, segment))
+            asked.append(None)
             continue
         x = segment.tokens.to(block.attn.in_proj_weight.dtype)
         q, k, v = split_heads(segment.spread(block.project(x)), block.attn.heads, 3)
-        later = torch.ones(q.shape[-2], q.shape[-2], dtype=torch.bool, device=q.device).triu(1)[None]
-        hidden = later if segment.hidden is None else later | segment.hidden
-        y = attend(q, [*before, Keys(k, v, hidden)])
-        before.append(Keys(k, v, segment.hidden))
+        met.append(Keys(k, v, segment.hidden))
+        asked.append((q, x))
+    after = []
+    for i, (segment, ask) in enumerate(zip(segments, asked, strict=True)):
+        if ask is None:
+            after.append(segment)
+            continue
+        q, x = ask
+        y = attend(q, [*met[:i], without_later(met[i], q)] if causal else met)
         after.append(replace(segment, x=block.finish(x, segment.packing.pack(y) if segment.packing else y)))
     return after
 
 
-def read(block: Block, segments: Sequence[Segment], row: Tensor) -> Tensor:
+def without_later(own: Keys, q: Tensor) -> Keys:
+    """A segment's keys as its own queries q (H, B, C, n, e) see them under a causal mask."""
+    later = torch.ones(q.shape[-2], q.shape[-2], dtype=torch.bool, device=q.device).triu(1)[None]
+    return replace(own, hidden=later if own.hidden is None else later | own.hidden)
+
+
+def read(block: Block, segments: Sequence[Segment], row: Tensor, causal: bool = True) -> Tensor:
     """The last block: only token row[c] of the last segment is computed, (B, C, D)."""
     *before, last = segments
     tokens = last.tokens
@@ -89,6 +111,8 @@ def read(block: Block, segments: Sequence[Segment], row: Tensor) -> Tensor:
     x = x[:, :, None]  # (B or 1, C, 1, D)
     (q,) = split_heads(block.project(x, "q"), block.attn.heads, 1)
     own = keys(block, last)
-    later = (torch.arange(own.k.shape[-2], device=row.device) > row[:, None])[:, None]  # (C, 1, n)
-    y = attend(q, [*(keys(block, segment) for segment in before), replace(own, hidden=later)])
+    if causal:
+        later = (torch.arange(own.k.shape[-2], device=row.device) > row[:, None])[:, None]  # (C, 1, n)
+        own = replace(own, hidden=later)
+    y = attend(q, [*(keys(block, segment) for segment in before), own])
     return block.finish(x, y).squeeze(2)

@@ -2,12 +2,15 @@
 
 Every method is a choice of writes: before block i the tokens of a prompt are overwritten.  What follows from that
 alone makes the towers cheap without changing a number, and so serves every method:
-  1. text attention is causal and only EOS is read, so the sequence ends at the last EOS;
+  1. the sequence ends at the last token that anything looks at: EOS under a causal mask, [SEP] where pads are masked;
   2. tokens that are overwritten before the next block need only keys and values in this one;
-  3. a token carries only the axes it depends on (SOS none, a shared context none, a class name the class);
+  3. a token carries only the axes it depends on (under a causal mask: SOS none, a shared context none, a class name
+     the class); without a causal mask that holds for written tokens and the input, for all else everything is seen;
   4. tokens of low rank give keys and values of low rank (lowrank.py); names of different lengths lie end to end
-     (packing.py);
+     (packing.py), [CLS] with them where order is free;
   5. the last block computes only the row that is read.
+Where they do not hold: a text tower whose pads are seen (`padded`: SigLIP, CLIPs without a causal mask) runs all
+positions of its context; an image tower that pools its patches computes them all in its last block.
 
 Axes: B images, C classes, n tokens, D width, E joint embedding, H heads, e = D / H.
 Parameter names are those of OpenAI's checkpoints.
@@ -20,32 +23,29 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from cilmp.clip.block import Block, LayerNorm
+from cilmp.clip.block import OPENAI, Block, LayerNorm, Style
+from cilmp.clip.heads import AttentionPool, apply, projection
 from cilmp.clip.lowrank import LowRank
-from cilmp.clip.segments import Segment, causal, read
+from cilmp.clip.segments import Segment, read, through
 
 Writes = Mapping[int, Tensor | LowRank]  # segment -> the tokens that overwrite it
 
 
 class Transformer(nn.Module):
-    def __init__(self, width: int, layers: int, heads: int, activation: str = "quick_gelu"):
+    def __init__(self, width: int, layers: int, heads: int, style: Style = OPENAI):
         super().__init__()
-        self.resblocks = nn.ModuleList(Block(width, heads, activation) for _ in range(layers))
+        self.resblocks = nn.ModuleList(Block(width, heads, style) for _ in range(layers))
 
     @property
     def blocks(self) -> list[Block]:
         return [block for block in self.resblocks if isinstance(block, Block)]
 
 
-class TextTower(nn.Module):
-    """Causal tower; reads the embedding at EOS."""
+class Tower(nn.Module):
+    """Blocks between an input that knows its positions and a head."""
 
-    def __init__(self, width: int, layers: int, heads: int, context: int, embed: int, activation: str = "quick_gelu"):
-        super().__init__()
-        self.transformer = Transformer(width, layers, heads, activation)
-        self.positional_embedding = nn.Parameter(torch.randn(context, width) * 0.01)
-        self.ln_final = LayerNorm(width)
-        self.text_projection = nn.Parameter(torch.randn(width, embed) * width**-0.5)
+    transformer: Transformer
+    positional_embedding: nn.Parameter  # (positions, D)
 
     @property
     def width(self) -> int:
@@ -55,25 +55,76 @@ class TextTower(nn.Module):
     def depth(self) -> int:
         return len(self.transformer.resblocks)
 
-    def forward(self, segments: Sequence[Segment], eot: Tensor, deep: Sequence[Writes] = ()) -> Tensor:
-        """Segments with positions already added, eot (C,) the row of EOS in the last one -> (B or 1, C, E).
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.transformer.blocks[0].attn.in_proj_weight.dtype
 
-        deep[i] is written before block i; it may be shorter than the tower, and deep[0] is empty: the input is the
-        segments themselves.
+
+class TextTower(Tower):
+    """Reads the embedding at one token of a text.
+
+    causal: does a token see only those before it?  padded: does a text fill the context, its pads seen?  reads: "eot",
+    "last" (of the context) or "first".  pre: a LayerNorm behind the embeddings.  final: one behind the last block.
+    head: "matrix" (D, E), or as `projection` names it.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        layers: int,
+        heads: int,
+        context: int,
+        embed: int,
+        style: Style = OPENAI,
+        *,
+        causal: bool = True,
+        padded: bool = False,
+        reads: str = "eot",
+        pre: bool = False,
+        final: bool = True,
+        head: str = "matrix",
+    ):
+        super().__init__()
+        self.embed, self.causal, self.padded, self.reads = embed, causal, padded, reads
+        self.transformer = Transformer(width, layers, heads, style)
+        self.positional_embedding = nn.Parameter(torch.randn(context, width) * 0.01)
+        self.ln_pre = LayerNorm(width, style.eps) if pre else None
+        self.ln_final = LayerNorm(width, style.eps) if final else None
+        self.text_projection = projection(head, width, embed)
+
+    def enter(self, x: Tensor) -> Tensor:
+        """Embeddings with their positions (..., D) -> the residual stream ahead of block 0."""
+        return x if self.ln_pre is None else self.ln_pre(x)
+
+    def leave(self, x: Tensor) -> Tensor:
+        """The stream behind the last block at the token that is read, (..., D) -> (..., E)."""
+        return apply(self.text_projection, x if self.ln_final is None else self.ln_final(x))
+
+    def forward(self, segments: Sequence[Segment], eot: Tensor, deep: Sequence[Writes] = ()) -> Tensor:
+        """Segments with positions already added, eot (C,) the row that is read in the last one -> (B or 1, C, E).
+
+        deep[i] is written before block i, as it is; it may be shorter than the tower, and deep[0] is empty: the input
+        is the segments themselves.
         """
-        segments = list(segments)
+        segments = [segment if self.ln_pre is None else segment.normed(self.ln_pre) for segment in segments]
         blocks = self.transformer.blocks
         for i, block in enumerate(blocks):
             for index, tokens in (deep[i] if i < len(deep) else {}).items():
                 segments[index] = Segment(tokens, segments[index].mask)
             if i + 1 < len(blocks):
                 overwritten = deep[i + 1] if i + 1 < len(deep) else {}
-                segments = causal(block, segments, [index not in overwritten for index in range(len(segments))])
-        return self.ln_final(read(blocks[-1], segments, eot)) @ self.text_projection
+                wanted = [index not in overwritten for index in range(len(segments))]
+                segments = through(block, segments, wanted, self.causal)
+        return self.leave(read(blocks[-1], segments, eot, self.causal))
 
 
-class ImageTower(nn.Module):
-    """Vision transformer; prompts are appended behind the patches and the embedding is read at CLS."""
+class ImageTower(Tower):
+    """Vision transformer; prompts are appended behind the patches, without a position.
+
+    pool: what becomes the embedding, "cls", "mean" (of the patches) or "attention" (a learned query over the patches);
+    prompts are never pooled.  late: ln_post behind the mean.  cls: is there a class token?  pre: is there an ln_pre?
+    bias: of the patches' convolution.  head: "matrix" (D, E), or as `projection` names it.
+    """
 
     def __init__(
         self,
@@ -83,24 +134,26 @@ class ImageTower(nn.Module):
         layers: int,
         heads: int,
         embed: int,
-        activation: str = "quick_gelu",
+        style: Style = OPENAI,
+        *,
+        pool: str = "cls",
+        late: bool = False,
+        cls: bool = True,
+        pre: bool = True,
+        bias: bool = False,
+        head: str = "matrix",
     ):
         super().__init__()
-        self.input_resolution = resolution
-        self.conv1 = nn.Conv2d(3, width, patch, patch, bias=False)
-        self.class_embedding = nn.Parameter(torch.randn(width) * width**-0.5)
-        self.positional_embedding = nn.Parameter(torch.randn((resolution // patch) ** 2 + 1, width) * width**-0.5)
-        self.ln_pre, self.ln_post = LayerNorm(width), LayerNorm(width)
-        self.transformer = Transformer(width, layers, heads, activation)
-        self.proj = nn.Parameter(torch.randn(width, embed) * width**-0.5)
-
-    @property
-    def width(self) -> int:
-        return self.positional_embedding.shape[1]
-
-    @property
-    def depth(self) -> int:
-        return len(self.transformer.resblocks)
+        self.input_resolution, self.pool, self.late = resolution, pool, late
+        self.conv1 = nn.Conv2d(3, width, patch, patch, bias=bias)
+        self.class_embedding = nn.Parameter(torch.randn(width) * width**-0.5) if cls else None
+        positions = (resolution // patch) ** 2 + cls
+        self.positional_embedding = nn.Parameter(torch.randn(positions, width) * width**-0.5)
+        self.ln_pre = LayerNorm(width, style.eps) if pre else None
+        self.ln_post = LayerNorm(width, style.eps)
+        self.transformer = Transformer(width, layers, heads, style)
+        self.pooling = AttentionPool(width, heads, style) if pool == "attention" else None
+        self.proj = projection(head, width, embed)
 
     def forward(self, image: Tensor, prompts: Sequence[Tensor] = (), literal: bool = False) -> Tensor:
         """image (B, 3, R, R), prompts[i] (n, D) written before block i -> (B, E).
@@ -108,18 +161,32 @@ class ImageTower(nn.Module):
         literal: every position goes through every block, as the reference implementations do.
         """
         x = self.conv1(image.to(self.conv1.weight.dtype)).flatten(2).transpose(1, 2)  # (B, patches, D)
-        x = torch.cat([self.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
-        x = self.ln_pre(x + self.positional_embedding.to(x.dtype))
-        patches = x.shape[1]
-        last = self.depth - 1
+        if self.class_embedding is not None:
+            x = torch.cat([self.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
+        x = self.enter(x + self.positional_embedding.to(x.dtype))
+        own, last = x.shape[1], self.depth - 1  # the class token's and the patches' places
+        rows = 1 if self.pool == "cls" else None
         for i, block in enumerate(self.transformer.blocks):
             extra = None
             if i < len(prompts):
                 prompt = prompts[i].to(x.dtype)[None]  # (1, n, D)
-                prompt = prompt if i else self.ln_pre(prompt)
+                prompt = prompt if i else self.enter(prompt)
                 if not literal and (i + 1 < len(prompts) or i == last):  # overwritten or never read: keys only
                     extra = prompt
                 else:
-                    x = torch.cat([x[:, :patches], prompt.expand(len(x), -1, -1)], dim=1)
-            x = block(x, extra=extra, rows=1 if i == last and not literal else None)
-        return self.ln_post(x[:, 0]) @ self.proj
+                    x = torch.cat([x[:, :own], prompt.expand(len(x), -1, -1)], dim=1)
+            x = block(x, extra=extra, rows=rows if i == last and not literal else None)
+        return self.leave(x[:, :own])
+
+    def enter(self, x: Tensor) -> Tensor:
+        return x if self.ln_pre is None else self.ln_pre(x)
+
+    def leave(self, x: Tensor) -> Tensor:
+        """The stream behind the last block, (B, n, D), of which "cls" needs the first row -> (B, E)."""
+        if self.pool == "cls":
+            return apply(self.proj, self.ln_post(x[:, 0]))
+        if self.pooling is not None:
+            return apply(self.proj, self.pooling(self.ln_post(x)))
+        patches = x if self.class_embedding is None else x[:, 1:]
+        mean = self.ln_post(patches.mean(1)) if self.late else self.ln_post(patches).mean(1)
+        return apply(self.proj, mean)

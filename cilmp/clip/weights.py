@@ -1,9 +1,9 @@
-"""Where CLIP's weights come from: files, OpenAI's list, Hugging Face; all become OpenAI's names."""
+"""Files of weights and what lies beside them: read, found in a folder, or fetched; nothing foreign runs."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +11,10 @@ from torch import Tensor
 
 from cilmp.clip import archive
 from cilmp.errors import UserError, nearest
+from cilmp.files import sha256
+
+BESIDE = ("*.json", "*.txt", "*.model")  # configs and tokenizers
+TOY = "b6c54018310b38ab395fd7f2e1884fca37e89328673c7ab8115014279ad3d7d9"  # the random CLIP that tests load
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -33,7 +37,8 @@ def read(path: Path) -> dict[str, Tensor]:
             raise UserError(f"{path} holds a {type(value).__name__} as '{key}', not a tensor: it is no state dict.")
         if value.is_floating_point() and not value.isfinite().all():
             raise UserError(f"'{key}' in {path} is not finite: the file is damaged; fetch it again.")
-    return dict(weights)
+    wrapped = all(key.startswith("module.") for key in weights)
+    return {key.removeprefix("module.") if wrapped else key: value for key, value in weights.items()}
 
 
 def load(path: Path):
@@ -46,12 +51,57 @@ def load(path: Path):
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
+def activation(path: Path) -> str:
+    """What a file of OpenAI's names says of its activation: its metadata, its archive's code, or, where it is one of
+    OpenAI's, its hash; '' where it says nothing."""
+    if path.suffix == ".safetensors":
+        from safetensors import safe_open
+
+        with safe_open(path, "pt") as file:
+            if said := (file.metadata() or {}).get("activation", ""):
+                return said
+    elif archive.is_archive(path):
+        return "gelu" if archive.mentions(path, b"torch.gelu(") else "quick_gelu"
+    import clip.clip
+
+    openais = {part for url in clip.clip._MODELS.values() for part in url.split("/") if len(part) == 64}
+    return "quick_gelu" if sha256(path) in openais | {TOY} else ""
+
+
+def json_file(path: Path) -> dict:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"Cannot read {path} ({error.strerror}): fetch it again.") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}): fetch it again.") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is not a config: fetch it again.")
+    return found
+
+
+def first(folder: Path, names: Sequence[str]) -> Path:
+    """The first of the names that is in the folder."""
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(f"No weights in {folder}: looked for {', '.join(names)}; fetch one of them.")
+
+
+def read_shards(folder: Path, names: Sequence[str]) -> dict[str, Tensor]:
+    """The first of the names, or the parts that NAME.index.json lists."""
+    for name in names:
+        index = folder / f"{name}.index.json"
+        if not (folder / name).is_file() and index.is_file():
+            parts = sorted(set(json_file(index).get("weight_map", {}).values()))
+            return {key: value for part in parts for key, value in read(folder / Path(part).name).items()}
+    return read(first(folder, names))
+
+
 def openai(name: str, cache: Path) -> Path:
     """The file of one of OpenAI's models, downloaded (and its SHA-256 checked) by the `clip` package if need be."""
     import clip.clip
 
-    if name not in clip.clip._MODELS:
-        raise UserError(f"Unknown backbone '{name}'.{nearest(name, [*clip.clip._MODELS, 'tiny', 'hf:<repository>'])}")
     url = clip.clip._MODELS[name]
     file = cache / Path(url).name
     try:
@@ -63,54 +113,31 @@ def openai(name: str, cache: Path) -> Path:
         ) from None
 
 
-def hugging_face(repository: str) -> tuple[dict[str, Tensor], tuple[int, int], str]:
-    """(weights under OpenAI's names, heads of image and text tower, activation) of a CLIPModel."""
-    import transformers
+def folder(name: str, files: Sequence[str], kind: str) -> Path:
+    """A folder as it is, or a repository of Hugging Face's hub, downloaded if need be.
 
+    files: names of weights, the first that is there is fetched.  kind: "hf" or "open_clip".
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    missing = (
+        f"No folder or repository '{name}' ({{}}): check the name, or on an offline machine give the folder of a "
+        f"downloaded copy ({kind}:/path/to/folder)."
+    )
+    if name.count("/") != 1 or name.startswith((".", "~")):
+        raise UserError(missing.format("a repository is named owner/name"))
     try:
-        model = transformers.CLIPModel.from_pretrained(repository)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"No Hugging Face CLIPModel '{repository}' ({str(error).splitlines()[0][:160]}): check the name, or on an "
-            "offline machine give the folder of a downloaded copy (hf:/path/to/folder)."
-        ) from None
-    vision, text = (getattr(model.config, f"{part}_config") for part in ("vision", "text"))
-    heads = vision.num_attention_heads, text.num_attention_heads
-    return rename_hugging_face(model.state_dict()), heads, text.hidden_act
+        import huggingface_hub as hub
+
+        there = set(hub.HfApi().list_repo_files(name)) if not hub.constants.HF_HUB_OFFLINE else set(files)
+        wanted = next(([file] for file in files if file in there), ["*.safetensors", "*.pt"])
+        return Path(hub.snapshot_download(name, allow_patterns=[*BESIDE, *wanted]))
+    except Exception as error:  # the network's many ways to fail
+        try:
+            return Path(hub.snapshot_download(name, local_files_only=True))
+        except Exception:
+            raise UserError(missing.format(str(error).splitlines()[0][:160])) from None
 
 
-RENAMES = [
-    (r"^vision_model\.embeddings\.class_embedding$", "visual.class_embedding"),
-    (r"^vision_model\.embeddings\.patch_embedding\.", "visual.conv1."),
-    (r"^vision_model\.embeddings\.position_embedding\.weight$", "visual.positional_embedding"),
-    (r"^vision_model\.pre_layrnorm\.", "visual.ln_pre."),  # the library's own spelling
-    (r"^vision_model\.post_layernorm\.", "visual.ln_post."),
-    (r"^vision_model\.encoder\.layers\.", "visual.transformer.resblocks."),
-    (r"^text_model\.embeddings\.token_embedding\.", "token_embedding."),
-    (r"^text_model\.embeddings\.position_embedding\.weight$", "positional_embedding"),
-    (r"^text_model\.final_layer_norm\.", "ln_final."),
-    (r"^text_model\.encoder\.layers\.", "transformer.resblocks."),
-    (r"\.self_attn\.out_proj\.", ".attn.out_proj."),
-    (r"\.layer_norm([12])\.", r".ln_\1."),
-    (r"\.mlp\.fc1\.", ".mlp.c_fc."),
-    (r"\.mlp\.fc2\.", ".mlp.c_proj."),
-]
-
-
-def rename_hugging_face(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """CLIPModel's names -> OpenAI's: query, key and value joined, projections transposed."""
-    renamed = {}
-    for key, value in weights.items():
-        if key.endswith("position_ids") or re.search(r"\.[kv]_proj\.", key):
-            continue
-        if match := re.search(r"\.self_attn\.q_proj\.(weight|bias)$", key):
-            parts = [weights[key.replace("q_proj", f"{p}_proj")] for p in "qkv"]
-            key, value = key[: match.start()] + f".attn.in_proj_{match[1]}", torch.cat(parts)
-        if key == "visual_projection.weight":
-            key, value = "visual.proj", value.T
-        elif key == "text_projection.weight":
-            key, value = "text_projection", value.T
-        for pattern, new in RENAMES:
-            key = re.sub(pattern, new, key)
-        renamed[key] = value.contiguous()
-    return renamed
+def unknown(name: str, known: Sequence[str]) -> UserError:
+    return UserError(f"Unknown backbone '{name}'.{nearest(name, known)}")

@@ -58,14 +58,7 @@ def text(like: Path, backbone: str) -> Knowledge:
 @torch.no_grad()
 def clip_states(clip: CLIP, texts: Sequence[str]) -> Tensor:
     """(blocks, width), averaged over the texts."""
-    ids = clip.tokenize(texts)
-    eot = ids.argmax(-1)
-    x = clip.token_embedding(ids) + clip.text.positional_embedding
-    after = []
-    for block in clip.text.transformer.resblocks:
-        x = block(x, causal=True)
-        after.append(x[torch.arange(len(x)), eot].mean(0))
-    return torch.stack(after)
+    return clip.text_layers(clip.tokenize(texts)).mean(1)
 
 
 def pieces(clip: CLIP, answer: str, name: str) -> list[str]:

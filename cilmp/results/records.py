@@ -84,6 +84,7 @@ FIELDS = {
     "dataset": Field("string", required=True),
     "config": Field("string"),
     "backbone": Field("string"),
+    "pixels": Field("object"),
     "classes": Field("string", required=True),
     "split": Field("string"),
     "shots": Field("integer", "images a class; -1: all", required=True),

@@ -19,21 +19,21 @@ def shown(capsys, *arguments) -> dict[str, str]:
 def test_listed_is_what_loads_and_what_is_here(tmp_path, monkeypatch, capsys):
     from clip.clip import _MODELS
 
-    assert set(program.PIXELS) < set(_MODELS)
+    assert set(program.SIZES) < set(_MODELS)
     monkeypatch.setattr(program, "CACHE", tmp_path)
     (tmp_path / "ViT-B-16.pt").touch()
     program.main(["list"])
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()[2:]}
-    assert set(rows) == {*_MODELS, "tiny", "hf:<repository"}
+    assert set(rows) == {*_MODELS, *program.KNOWN, "tiny", "tiny-bert", "hf:<repository", "open_clip:<repository"}
     assert "when first used" not in rows["ViT-B/16"] and "when first used" in rows["ViT-B/32"]
     assert rows["ViT-L/14@336px"].split()[1] == "336" and rows["tiny"].split()[1] == "64"
 
 
 def test_a_copy_has_the_same_checksums_and_a_changed_weight_others(tmp_path, capsys):
     weights = load_file(TINY)
-    save_file(weights, tmp_path / "copy.safetensors")
+    save_file(weights, tmp_path / "copy.safetensors", {"activation": "quick_gelu"})
     weights["ln_final.weight"] = weights["ln_final.weight"] * torch.linspace(1, 1.01, 128)
-    save_file(weights, tmp_path / "other.safetensors")
+    save_file(weights, tmp_path / "other.safetensors", {"activation": "quick_gelu"})
     tiny = shown(capsys, "tiny")
     assert tiny["image tower"].split() == "vision transformer, patch 16, width 128, 4 layers, 2 heads".split()
     assert tiny == shown(capsys, "--path", tmp_path / "copy.safetensors")
@@ -54,7 +54,7 @@ def test_a_resnet_is_shown(capsys, monkeypatch):
     from clip.model import CLIP as Theirs
 
     theirs = Theirs(64, 64, (1, 1, 1, 1), 16, None, 77, 49408, 64, 1, 2)
-    monkeypatch.setattr(program, "load_clip", lambda *_: program.CLIP.from_state_dict(theirs.state_dict()))
+    monkeypatch.setattr(program, "load_clip", lambda *_, **__: program.CLIP.from_state_dict(theirs.state_dict()))
     assert "ModifiedResNet, blocks 1 1 1 1" in shown(capsys, "RN50")["image tower"]
 
 
@@ -63,7 +63,7 @@ def test_a_resnet_is_shown(capsys, monkeypatch):
     [
         ([], "Which backbone"),
         (["ViT-B/17"], "Unknown backbone 'ViT-B/17'. Did you mean ViT-B/16"),
-        (["--path", "nowhere.pt"], "No file of weights at nowhere.pt"),
+        (["--path", "nowhere.pt"], "No file or folder of weights at nowhere.pt"),
     ],
 )
 def test_slips_end_in_one_line(arguments, said):

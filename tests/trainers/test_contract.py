@@ -76,6 +76,7 @@ def build(name: str, folder: Path, root: Path, backbone: Path, size: int, seed: 
     merge(cfg, read_yaml(yaml, cfg), yaml)
     options = {"DATASET.NAME": "PHANTOMS", "DATASET.ROOT": root, "DATASET.NUM_SHOTS": 4, "SEED": 1}
     options |= {"DATASET.SUBSAMPLE_CLASSES": "base", "DATALOADER.TRAIN_X.BATCH_SIZE": 8}
+    options |= {"MODEL.BACKBONE.ACTIVATION": "quick_gelu"}
     options |= {"MODEL.BACKBONE.PATH": backbone, "INPUT.SIZE": (size, size), "INPUT.TRANSFORMS": ("normalize",)}
     if not issubclass(KINDS[name], FeatureTrainer):  # what is fitted at once has epochs of its own, if any
         options["OPTIM.MAX_EPOCH"] = EPOCHS

@@ -23,10 +23,10 @@ DEPTHS = {CILMP: BOTH, PromptSRC: BOTH, VPT: dict(PROMPT_DEPTH_VISION=2), MaPLe:
 DEPTHS |= {CoOp: dict(CSC=True), TCP: dict(CLASS_DEPTH=1)}
 
 
-def build(kind, **options):
+def build(kind, backbone="openai", **options):
     sentences = [[f"a {name}", f"one {name}"] for name in CLASSNAMES]
     task = Task(CLASSNAMES, states=[torch.randn(12, 20) for _ in CLASSNAMES], sentences=sentences)
-    return kind.build(random_clip(2, 3, 3).float(), task, **DEPTHS.get(kind, {}) | options).to("meta")
+    return kind.build(random_clip(2, 3, 3, kind=backbone).float(), task, **DEPTHS.get(kind, {}) | options).to("meta")
 
 
 @pytest.mark.parametrize("literal", [False, True], ids=["fast", "literal"])
@@ -40,6 +40,9 @@ def build(kind, **options):
         (CILMP, {}),
         (CILMP, dict(INTERVENTION="loreft")),
         *((kind, {}) for kind in (KgCoOp, ProGrad, VPT, PromptSRC, TCP, BiomedCoOp)),
+        (CILMP, dict(backbone="biomedclip")),
+        (CoOp, dict(backbone="biomedclip", CLASS_TOKEN_POSITION="middle")),
+        (MaPLe, dict(backbone="siglip")),
     ],
 )
 def test_a_step_neither_mixes_devices_nor_waits(kind, options, literal):

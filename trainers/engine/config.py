@@ -20,6 +20,8 @@ from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 
+FOLLOWED = ("SIZE", "PIXEL_MEAN", "PIXEL_STD", "INTERPOLATION", "RESIZE")  # of INPUT: the backbone's where left open
+
 
 def default_cfg() -> CfgNode:
     """Dassl's defaults, ours, and the options each trainer states beside itself."""
@@ -27,6 +29,8 @@ def default_cfg() -> CfgNode:
     cfg.INPUT.INTERPOLATION = "bicubic"  # CLIP's preprocessing
     cfg.INPUT.PIXEL_MEAN = [0.48145466, 0.4578275, 0.40821073]
     cfg.INPUT.PIXEL_STD = [0.26862954, 0.26130258, 0.27577711]
+    cfg.INPUT.RESIZE = "shortest"  # side, then a crop of the centre; or "squash": both sides.  In tests
+    cfg.INPUT.KEPT = []  # of FOLLOWED, what was set to the very default: it is the user's, not the backbone's
     cfg.INPUT.TRANSFORMS = ("random_resized_crop", "random_flip", "normalize")
     cfg.DATALOADER.NUM_WORKERS = 8
     cfg.DATALOADER.TEST.BATCH_SIZE = 100
@@ -39,7 +43,8 @@ def default_cfg() -> CfgNode:
     cfg.DATASET.CACHE_MB = 0  # memory for decoded few-shot training images; 0: read from disk
     cfg.DATASET.FEATURE_CACHE_MB = 1024  # disk for the features of frozen towers, shared by all runs; 0: none are kept
     cfg.DATASET.FEATURE_CACHE = ""  # their folder; empty: ~/.cache/cilmp/features
-    cfg.MODEL.BACKBONE.PATH = ""  # a local file of weights
+    cfg.MODEL.BACKBONE.PATH = ""  # a local file of weights, or a folder
+    cfg.MODEL.BACKBONE.ACTIVATION = ""  # quick_gelu or gelu, of a file that does not say it
     cfg.TEST.EVALUATOR = "Medical"
     cfg.TEST.SAVE_PREDICTIONS = False
     for name in TRAINER_REGISTRY.registered_names():
@@ -75,8 +80,11 @@ def build_cfg(args: Namespace) -> CfgNode:
         args.dataset_config_file: ("datasets", "data set"),
         args.config_file: (f"trainers/{name}", f"config of {name}"),
     }
+    stated = set(args.opts[::2])
     for path in [str(yamls.find(path, *place)) for path, place in given.items() if path]:
-        merge(cfg, read_yaml(path, cfg), path)
+        node = read_yaml(path, cfg)
+        stated |= set(flatten(node))
+        merge(cfg, node, path)
     flags = {
         "DATASET.ROOT": args.root,
         "OUTPUT_DIR": args.output_dir,
@@ -96,6 +104,8 @@ def build_cfg(args: Namespace) -> CfgNode:
         if value not in (None, "", []):
             merge_pairs(cfg, [key, value])
     merge_pairs(cfg, translated(args.opts, cfg))
+    default = default_cfg().INPUT
+    cfg.INPUT.KEPT = [key for key in FOLLOWED if f"INPUT.{key}" in stated and cfg.INPUT[key] == default[key]]
     cfg.TRAINER.NAME = trainer_name(args.trainer or cfg.TRAINER.NAME)
     if not cfg.DATASET.NAME:
         raise UserError("No data set given: use --dataset-config-file with a yaml or a name such as busi.")

@@ -89,6 +89,7 @@ class Images(DatasetWrapper):
 
     def item(self, idx: int) -> dict:
         item, image = self.data_source[idx], self.image(idx)
+        image = image if self.is_train else squashed(image, self.cfg)
         output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": idx, "img": image}
         if self.transform is not None:
             several = isinstance(self.transform, list | tuple)
@@ -100,11 +101,21 @@ class Images(DatasetWrapper):
         return output
 
 
-def pixels(cfg, augmented: bool) -> str:
+def squashed(image: Image.Image, cfg) -> Image.Image:
+    """To INPUT.SIZE without a crop, where INPUT.RESIZE asks for it: Dassl's transform then finds nothing to do."""
+    if cfg.INPUT.get("RESIZE", "shortest") != "squash":
+        return image
+    height, width = cfg.INPUT.SIZE
+    return image.resize((width, height), Image.Resampling[cfg.INPUT.INTERPOLATION.upper()])
+
+
+def pipeline(cfg, augmented: bool) -> str:
     """Whatever of a configuration decides how an image is seen: in a test, or in training."""
     seen = dict(cfg.INPUT)
     if not augmented:
-        seen = {key: seen[key] for key in ("SIZE", "INTERPOLATION", "PIXEL_MEAN", "PIXEL_STD", "NO_TRANSFORM")}
+        seen = {
+            key: seen[key] for key in ("SIZE", "INTERPOLATION", "PIXEL_MEAN", "PIXEL_STD", "NO_TRANSFORM", "RESIZE")
+        }
         seen["TRANSFORMS"] = sorted({"normalize", "instance_norm"} & set(cfg.INPUT.TRANSFORMS))
     return repr(sorted(seen.items()))
 
@@ -116,7 +127,8 @@ class Files(Dataset):
     """
 
     def __init__(self, paths: Sequence[str], cfg, draws: Sequence[tuple[int, ...]] | None = None):
-        self.paths, self.transform, self.draws = paths, build_transform(cfg, is_train=draws is not None), draws
+        self.paths, self.cfg, self.draws = paths, cfg, draws
+        self.transform = build_transform(cfg, is_train=draws is not None)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -124,7 +136,7 @@ class Files(Dataset):
     def __getitem__(self, i: int) -> tuple[Tensor | None, str | None]:
         try:
             with drawing(*self.draws[i]) if self.draws else nullcontext():
-                return self.transform(read_image(self.paths[i])), None
+                return self.transform(squashed(read_image(self.paths[i]), self.cfg)), None
         except Exception as error:  # decoders fail in many ways, and the other images are wanted
             return None, explain(error)
 

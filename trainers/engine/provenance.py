@@ -11,6 +11,7 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
+from cilmp.clip.backbones import weights_in
 from cilmp.errors import UserError, brief
 from cilmp.files import sha256, writing
 from cilmp.results import records
@@ -39,7 +40,7 @@ def made_from(cfg: CfgNode) -> dict[str, str]:
         split = getattr(DATASET_REGISTRY.get(cfg.DATASET.NAME), "split_file", None)
         found["split"] = sha256(split(cfg)) if split else ""
     if path := cfg.MODEL.BACKBONE.get("PATH", ""):
-        found["backbone"] = sha256(Path(path))
+        found["backbone"] = sha256(weights_in(Path(path)))
     own = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "made_from", None)
     return found | (own(cfg) if own else {})
 

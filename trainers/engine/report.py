@@ -15,6 +15,7 @@ from cilmp.devices import peak_memory_mb
 from cilmp.results import records
 from cilmp.results.predictions import Predictions
 from cilmp.trainers.engine.config import differences, facts
+from cilmp.trainers.engine.pixels import used
 from cilmp.trainers.engine.provenance import made_from
 
 
@@ -29,6 +30,7 @@ def describe(trainer, cfg: CfgNode, seconds: dict, config: str, model_dir: str) 
         "dataset": cfg.DATASET.NAME,
         "config": config,
         "backbone": cfg.MODEL.BACKBONE.NAME,
+        "pixels": used(trainer.cfg),
         "classes": cfg.DATASET.SUBSAMPLE_CLASSES,
         "split": cfg.TEST.SPLIT,
         "shots": cfg.DATASET.NUM_SHOTS,
