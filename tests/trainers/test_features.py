@@ -5,7 +5,7 @@ import torch
 from test_contract import SIZES, build
 
 from cilmp.clip.backbones import TINY
-from cilmp.trainers.engine.loading import Images, pixels
+from cilmp.trainers.engine.loading import Images, pipeline
 from dassl.data.transforms import build_transform
 
 METHODS = ["ZeroshotCLIP", "LinearProbe", "TipAdapter", "TipAdapterF", "CLIPAdapter", "LPPlusPlus", "GDA", "SSTextPlus"]
@@ -62,11 +62,11 @@ def test_augmented_views_are_those_of_the_first_epochs(data, tmp_path):
 def test_pixels_tell_apart_what_is_seen_otherwise(data, tmp_path):
     cfg = build("CLIPAdapter", tmp_path, data, TINY, SIZES["vit"], seed=1).cfg
     cfg.defrost()
-    before = {augmented: pixels(cfg, augmented) for augmented in (False, True)}
+    before = {augmented: pipeline(cfg, augmented) for augmented in (False, True)}
     cfg.INPUT.RRCROP_SCALE = (0.2, 0.3)  # of no interest to a test
-    assert pixels(cfg, False) == before[False] and pixels(cfg, True) != before[True]
+    assert pipeline(cfg, False) == before[False] and pipeline(cfg, True) != before[True]
     cfg.INPUT.PIXEL_MEAN = [0.5, 0.5, 0.5]
-    assert pixels(cfg, False) != before[False]
+    assert pipeline(cfg, False) != before[False]
 
 
 @pytest.mark.parametrize("name", ["TipAdapter", "TipAdapterF"])
