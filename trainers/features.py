@@ -100,12 +100,12 @@ class FrozenTrainer(CLIPTrainer):
         self.set_model_mode("eval")
         paths, label = [item.impath for item in items], torch.tensor([item.label for item in items])
         if not views:
-            return Features(self.rows(paths, None)[None], label)
+            return Features(self.encoded(paths, None)[None], label)
         seed = self.cfg.SEED if self.cfg.SEED >= 0 else torch.initial_seed()
         draws = [[(seed, view, i) for i in range(len(paths))] for view in range(views)]
-        return Features(torch.stack([self.rows(paths, drawn) for drawn in draws]), label)
+        return Features(torch.stack([self.encoded(paths, drawn) for drawn in draws]), label)
 
-    def rows(self, paths: Sequence[str], draws: Sequence[tuple[int, ...]] | None) -> Tensor:
+    def encoded(self, paths: Sequence[str], draws: Sequence[tuple[int, ...]] | None) -> Tensor:
         """(N, E).  draws: the key of each image's augmentation."""
         seen = pipeline(self.cfg, augmented=draws is not None)
         keys = [image_key(path, seen, draws[i] if draws else ()) for i, path in enumerate(paths)]

@@ -18,7 +18,7 @@ from cilmp.errors import UserError
 from cilmp.llm.classes import Classes
 from cilmp.llm.model import LLM, enough_memory, sees_padding
 from cilmp.llm.progress import Progress
-from cilmp.llm.states import ask, prompt, rows, templated
+from cilmp.llm.states import ask, chosen_layers, prompt, templated
 from cilmp.llm.store import Knowledge, read, save
 
 QUESTION = "In an image, describe the distinctive visual features of {classname}."
@@ -43,7 +43,7 @@ class Recipe:
         for question in self.questions:
             if "{classname}" not in question:
                 raise UserError(f"--question '{question}' does not name the class: write {{classname}} in it.")
-        rows(self.layers, 10_000)
+        chosen_layers(self.layers, 10_000)
 
     def made(self, knowledge: Knowledge) -> bool:
         return all(knowledge.metadata.get(key) == value for key, value in asdict(self).items())
@@ -85,7 +85,7 @@ def extract(
                 done.metadata["answers"] |= dict(zip(names, said, strict=True))
                 save(partial, done)
                 bar.update(len(names))
-    order = sorted(range(len(done.classnames)), key=lambda i: rank(classes.names, done.classnames[i]))
+    order = sorted(range(len(done.classnames)), key=lambda i: order_of(classes.names, done.classnames[i]))
     names = [done.classnames[i] for i in order]
     said = done.metadata["answers"]
     whole = Knowledge(names, [done.states[i] for i in order], done.metadata | {"answers": {n: said[n] for n in names}})
@@ -105,7 +105,7 @@ def require_writable(out: Path) -> None:
         raise UserError(f"Cannot write {out}: check --out.")
 
 
-def rank(names: list[str], name: str) -> int:
+def order_of(names: list[str], name: str) -> int:
     """In the order asked for; what the file held besides stays behind it."""
     return names.index(name) if name in names else len(names)
 

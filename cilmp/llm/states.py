@@ -26,7 +26,7 @@ def ask(
 ) -> tuple[list[Tensor], list[list[str]]]:
     """(states (L, d), averaged over the questions, and answers) of each name."""
     total, said = 0, [[] for _ in names]
-    chosen = rows(recipe.layers, llm.model.config.get_text_config().num_hidden_layers)
+    chosen = chosen_layers(recipe.layers, llm.model.config.get_text_config().num_hidden_layers)
     for number, question in enumerate(recipe.questions):
         asked = [prompt(llm, classes.fill(question, name), recipe.chat) for name in names]
         starts = [tokens(llm, text, special) for text, special in asked]
@@ -111,7 +111,7 @@ def read_states(llm: LLM, sequences: list[list[int]], starts: list[int], chosen:
     return torch.stack(picked, dim=1)
 
 
-def rows(layers: str, depth: int) -> list[int]:
+def chosen_layers(layers: str, depth: int) -> list[int]:
     """'all', 'last:k' or '1,5,9' (layer 1 is the first decoder layer) -> indices from 0."""
     try:
         if layers == "all":

@@ -61,7 +61,7 @@ def load(source: str, classnames: Sequence[str], dataset: str = "", stem: str = 
 
 def locate(source: str, dataset: str, classnames: Sequence[str] = (), stem: str = "") -> Path:
     """The file, or the authors' folder, that `load` reads."""
-    return place(Path(source), dataset, stem) if source else find(dataset, classnames, stem)
+    return file_in(Path(source), dataset, stem) if source else find(dataset, classnames, stem)
 
 
 def read(path: str | os.PathLike) -> Knowledge:
@@ -134,7 +134,7 @@ def find(dataset: str, classnames: Sequence[str] = (), stem: str = "") -> Path:
     return several[0]
 
 
-def place(source: Path, dataset: str, stem: str = "") -> Path:
+def file_in(source: Path, dataset: str, stem: str = "") -> Path:
     """The file, or the folder of .pth files, that a given file or folder means for this data set."""
     if not source.exists():
         raise UserError(
@@ -147,8 +147,8 @@ def place(source: Path, dataset: str, stem: str = "") -> Path:
         return file
     if any(source.glob("*.pth")):
         return source
-    folders = {plain(f.name): f for f in sorted(source.iterdir()) if f.is_dir() and any(f.glob("*.pth"))}
-    name = plain(dataset)
+    folders = {letters(f.name): f for f in sorted(source.iterdir()) if f.is_dir() and any(f.glob("*.pth"))}
+    name = letters(dataset)
     begin = [folder for key, folder in folders.items() if dataset and key.startswith(name)]  # APTOS: aptos2019
     if name in folders or len(begin) == 1:
         return folders.get(name) or begin[0]
@@ -192,7 +192,7 @@ def loose(name: str) -> str:
     return " ".join(name.replace("_", " ").split()).casefold()
 
 
-def plain(name: str) -> str:
+def letters(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 

@@ -64,15 +64,15 @@ def export(tree: Tree, records: list[Record], names: list[str], folder: Path, co
         if target.exists():  # written whole by an earlier run
             continue
         with replacing(target, mend="check --root") as partial:
-            if not place(tree, record.member, partial, copy):
+            if not put(tree, record.member, partial, copy):
                 print(f"No links can be made in {folder}: images are copied")
                 copy = True
-                place(tree, record.member, partial, copy)
+                put(tree, record.member, partial, copy)
         written += 1
     return written
 
 
-def place(tree: Tree, member: str, target: Path, copy: bool) -> bool:
+def put(tree: Tree, member: str, target: Path, copy: bool) -> bool:
     """False: it was to be linked, and cannot be."""
     path = tree.path(member)
     if ".npz/" in member:

@@ -27,7 +27,7 @@ class Record:
         return self.name or self.member.rsplit("/", 1)[-1]
 
 
-def plain(text: str) -> str:
+def letters(text: str) -> str:
     """'01_TUMOR', 'Viral Pneumonia' -> letters and digits in lower case, to compare names."""
     return re.sub(r"[^a-z0-9]+", " ", text.lower()).strip()
 
@@ -62,13 +62,13 @@ def by_folder(
     `skip` and `within` are patterns of the path; `official`: a folder train, val or test above gives the split;
     `classify(class name, file name)` refines the class.
     """
-    named = {plain(folder): classname for folder, classname in classes.items()}
+    named = {letters(folder): classname for folder, classname in classes.items()}
     records = []
     for member in tree.images:
         *folders, file = member.split("/")
         if (skip and re.search(skip, member, re.I)) or (within and not re.search(within, member, re.I)):
             continue
-        classname = next((named[plain(f)] for f in reversed(folders) if plain(f) in named), "")
+        classname = next((named[letters(f)] for f in reversed(folders) if letters(f) in named), "")
         if not classname:
             continue
         if classify:

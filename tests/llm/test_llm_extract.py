@@ -12,7 +12,7 @@ from cilmp.llm import answers as answered
 from cilmp.llm import model as models
 from cilmp.llm.classes import Classes
 from cilmp.llm.extract import Recipe, extract
-from cilmp.llm.states import rows
+from cilmp.llm.states import chosen_layers
 from cilmp.llm.store import load, read
 
 CLASSES = Classes("TOY", ["cyst", "a long thin normal brain", "nodule fracture", "one"])  # of different lengths
@@ -130,7 +130,7 @@ def test_layers_and_pooling(make_llm, tmp_path):
     assert mean.states[0].shape == full.states[0].shape and not torch.allclose(mean.states[0], full.states[0])
     for bad in ("last:4", "0", "4", "some", "last:"):
         with pytest.raises(UserError, match="--layers"):
-            rows(bad, 3)
+            chosen_layers(bad, 3)
 
 
 def test_chat_template(make_llm, tmp_path):

@@ -189,7 +189,7 @@ def merge(cfg: CfgNode, node: CfgNode, path: str) -> None:
     try:
         cfg.merge_from_other_cfg(widened(node, cfg))
     except (KeyError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: {plain(error)}") from None
+        raise UserError(f"{path}: {message_of(error)}") from None
 
 
 def widened(node: CfgNode, cfg: CfgNode) -> CfgNode:
@@ -221,7 +221,7 @@ def merge_pairs(cfg: CfgNode, pairs: list) -> None:
         try:
             cfg.merge_from_list([key, value])
         except (AssertionError, ValueError, KeyError) as error:
-            raise UserError(f"{key} cannot be '{value}': {plain(error)}") from None
+            raise UserError(f"{key} cannot be '{value}': {message_of(error)}") from None
 
 
 def closest(key: str, known: dict) -> str:
@@ -229,7 +229,7 @@ def closest(key: str, known: dict) -> str:
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
-def plain(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     return str(error.args[0] if error.args else error)
 
 
