@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 
 import cilmp.trainers  # noqa: F401  registers
 from cilmp.clip import CLIP
+from cilmp.clip.build import openai
 from cilmp.trainers.engine.checkpoints import rename
 from cilmp.trainers.engine.config import trainers
 from cilmp.trainers.method import Task
@@ -83,7 +84,7 @@ def tiny_clip(tensors: dict[str, Tensor], layers: int, halved: bool) -> CLIP:
         prefix, block, rest = key.rsplit("resblocks.", 1)[0], *key.rsplit("resblocks.", 1)[1].split(".", 1)
         for i in range(int(block) + 3, layers, 3):
             weights[f"{prefix}resblocks.{i}.{rest}"] = weights[key]
-    clip = CLIP.from_state_dict(weights)
+    clip = openai(weights)
     for module in clip.cast("fp16").modules() if halved else ():
         for parameter in module.parameters(recurse=False):
             parameter.data = parameter.data.float()

@@ -128,15 +128,6 @@ class CLIP(nn.Module):
         """The weights under OpenAI's names."""
         return {key.removeprefix("text."): value for key, value in self.state_dict().items()}
 
-    @classmethod
-    def from_state_dict(
-        cls, weights: dict[str, Tensor], heads: tuple[int, int] | None = None, activation: str = "quick_gelu"
-    ) -> CLIP:
-        """From OpenAI's names and architecture; heads (image, text) default to width // 64.  UserError: build.py."""
-        from cilmp.clip import build
-
-        return build.openai(weights, heads or (0, 0), activation)
-
     def cast(self, precision: str) -> CLIP:
         """Half precisions as OpenAI's: matrices are cast, LayerNorms, embeddings and the scale stay fp32."""
         if precision not in DTYPES:

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cilmp.clip import __main__ as program
-from cilmp.clip import load_clip
+from cilmp.clip import build, load_clip
 from cilmp.clip.backbones import TINY
 from cilmp.errors import UserError
 
@@ -54,7 +54,7 @@ def test_a_resnet_is_shown(capsys, monkeypatch):
     from clip.model import CLIP as Theirs
 
     theirs = Theirs(64, 64, (1, 1, 1, 1), 16, None, 77, 49408, 64, 1, 2)
-    monkeypatch.setattr(program, "load_clip", lambda *_, **__: program.CLIP.from_state_dict(theirs.state_dict()))
+    monkeypatch.setattr(program, "load_clip", lambda *_, **__: build.openai(theirs.state_dict()))
     assert "ModifiedResNet, blocks 1 1 1 1" in shown(capsys, "RN50")["image tower"]
 
 

@@ -6,7 +6,7 @@ import torch
 from models import WORDS, openai_clip
 from torch import nn
 
-from cilmp.clip import CLIP
+from cilmp.clip import build
 from cilmp.clip.attention import Keys, attend, split_heads
 
 
@@ -14,7 +14,7 @@ from cilmp.clip.attention import Keys, attend, split_heads
 def test_towers_equal_openai(vision_layers):
     theirs = openai_clip(vision_layers)
     heads = (1, 2) if isinstance(vision_layers, int) else (0, 2)
-    ours = CLIP.from_state_dict(theirs.state_dict(), heads)
+    ours = build.openai(theirs.state_dict(), heads)
     image = torch.randn(3, 3, 32, 32)
     texts = ["a photo of a cat.", "normal", " ".join(WORDS * 3)]
     tokens = clip.tokenize(texts)

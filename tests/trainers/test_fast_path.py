@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from models import CLASSNAMES, TOWERS, WORDS, openai_clip, random_clip
 from torch import nn
 
-from cilmp.clip import CLIP
+from cilmp.clip import CLIP, build
 from cilmp.intervention import INTERVENTIONS
 from cilmp.trainers import method as methods
 from cilmp.trainers.cilmp import CILMP
@@ -116,7 +116,7 @@ def test_evaluation_does_not_depend_on_its_chunks(monkeypatch, literal):
 def test_fast_path_in_single_precision(kind):
     """float32: 1e-5 in the logits, 1e-4 relative in the gradients, at rank 8 and the authors' prompt sizes."""
     torch.manual_seed(0)
-    model = CLIP.from_state_dict(openai_clip(3).state_dict(), (1, 1))
+    model = build.openai(openai_clip(3).state_dict(), (1, 1))
     if kind != "openai":
         model = random_clip(4, 3, 3, kind=kind).float()
     task = Task(CLASSNAMES, states=[torch.randn(32, 256) for _ in CLASSNAMES])
@@ -130,7 +130,7 @@ def test_half_precision():
     image, label = torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0])
     task, found = Task(CLASSNAMES, states=[torch.randn(32, 256) for _ in CLASSNAMES]), []
     for precision in ("fp32", "bf16", "amp"):
-        model = CLIP.from_state_dict(exact, (1, 1)).cast(precision)
+        model = build.openai(exact, (1, 1)).cast(precision)
         torch.manual_seed(1)
         method = CILMP.build(model, task, DROPOUT=0.0, PROMPT_DEPTH_TEXT=2, PROMPT_DEPTH_VISION=3).train()
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "amp"):

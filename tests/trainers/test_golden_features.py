@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from cilmp.clip import CLIP
+from cilmp.clip import build
 from cilmp.templates import text_features
 from cilmp.trainers.clip_adapter import CLIPAdapter
 from cilmp.trainers.clip_lora import CLIPLoRA
@@ -34,7 +34,7 @@ def read(name: str, trainer, **options):
     weights = load_file(GOLDEN / "tiny_clip.safetensors")
     for key in ("token_embedding.ids", "token_embedding.rows"):
         weights[key] = torch.cat([weights[key], golden[key]]) if key in golden else weights[key]
-    clip, classnames = CLIP.from_state_dict(weights), json.loads(said.get("classnames", '["a", "b", "c", "d"]'))
+    clip, classnames = build.openai(weights), json.loads(said.get("classnames", '["a", "b", "c", "d"]'))
     if "scale" in said:  # the reference's literal
         clip.logit_scale.data = torch.tensor(float(said["scale"])).log()
     method = trainer.build(clip, Task(classnames), **options)

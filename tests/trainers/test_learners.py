@@ -6,7 +6,7 @@ import pytest
 import torch
 from models import CLASSNAMES, openai_clip
 
-from cilmp.clip import CLIP
+from cilmp.clip import build
 from cilmp.clip.backbones import load_clip
 from cilmp.errors import UserError
 from cilmp.trainers.biomedcoop import BiomedCoOp
@@ -51,7 +51,7 @@ def test_half_precision_is_near(kind):
     torch.manual_seed(0)
     image, label, found = torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0]), []
     for precision in ("fp32", "bf16", "amp"):
-        clip = CLIP.from_state_dict(exact, (1, 1)).cast(precision)
+        clip = build.openai(exact, (1, 1)).cast(precision)
         torch.manual_seed(1)
         method = kind.build(clip, TASK, **DEEP.get(kind, {})).train()
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "amp"):
