@@ -15,6 +15,8 @@ from cilmp.errors import UserError, exit_on_user_error
 from cilmp.sweep import __main__ as sweep
 from cilmp.sweep import cluster
 
+pytestmark = pytest.mark.slow  # whole programs
+
 HOME = Path(__file__).parents[1]
 
 

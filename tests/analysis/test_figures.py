@@ -5,6 +5,8 @@ import torch
 
 from cilmp.analysis import flops
 
+pytestmark = pytest.mark.slow  # towers of full size
+
 
 @pytest.fixture(scope="module")
 def clip():

@@ -12,6 +12,8 @@ from cilmp.results import metrics, records
 from cilmp.results.predictions import NAME, Predictions
 from cilmp.results.tables import Cell
 
+pytestmark = pytest.mark.slow  # whole reports
+
 ODD = [r"$\grade$ 3", "$$", "a & b <i>", "50 %", r"x_1^2 \$", "a\x00b", "\ud800y9", "_hidden"]
 
 

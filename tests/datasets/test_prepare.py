@@ -21,6 +21,8 @@ from cilmp.errors import UserError
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 
+pytestmark = pytest.mark.slow  # every recipe, to training
+
 OURS = {n for n in DATASET_REGISTRY.registered_names() if DATASET_REGISTRY.get(n).__module__.startswith("cilmp.")}
 SETS = sorted(OURS - {"FOLDER", "PHANTOMS"})
 PUBLISHED = (

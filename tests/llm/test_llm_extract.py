@@ -15,6 +15,8 @@ from cilmp.llm.extract import Recipe, extract
 from cilmp.llm.states import chosen_layers
 from cilmp.llm.store import load, read
 
+pytestmark = pytest.mark.slow  # many LLMs
+
 CLASSES = Classes("TOY", ["cyst", "a long thin normal brain", "nodule fracture", "one"])  # of different lengths
 
 

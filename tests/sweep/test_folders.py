@@ -19,6 +19,8 @@ from cilmp.sweep.launchers import Busy, claimed
 fcntl = pytest.importorskip("fcntl")
 
 
+pytestmark = pytest.mark.slow  # whole runs
+
 FIELDS = dict(trainer="CoOp", dataset="PHANTOMS", config="tiny", classes="all", shots=1, seed=1)
 
 

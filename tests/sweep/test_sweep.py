@@ -15,6 +15,8 @@ from cilmp.results import protocols, records
 from cilmp.results import runs as finished
 from cilmp.sweep import jobs
 
+pytestmark = pytest.mark.slow  # whole sweeps
+
 HERE = Path(__file__).parent
 
 

@@ -28,7 +28,9 @@ EPOCHS, STEPS, WARM = 3, 2, 1  # STEPS in each epoch
 MEAN, STD = 3, 2  # of the average over the epochs, where a trainer has one
 KINDS = {name: TRAINER_REGISTRY.get(name) for name in trainers()}
 SIZES = {"vit": 64, "resnet": 32}
-CASES = [(name, tower) for name, kind in KINDS.items() for tower in SIZES if tower == "vit" or not kind.method.vit_only]
+FAST = ("CoOp", "CILMP", "LinearProbe", "ZeroshotCLIP")  # of each kind one
+PAIRS = [(name, tower) for name, kind in KINDS.items() for tower in SIZES if tower == "vit" or not kind.method.vit_only]
+CASES = [pytest.param(pair, marks=() if pair[0] in FAST else pytest.mark.slow, id="-".join(pair)) for pair in PAIRS]
 
 # What is trained, of the trainers known here; the depths are those of configs/trainers/*/tiny.yaml.
 LINEAR = ("weight", "bias")
@@ -108,7 +110,7 @@ def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
     return {key for key, value in before.items() if not torch.equal(value, after[key])}
 
 
-@pytest.fixture(scope="module", params=CASES, ids="-".join)
+@pytest.fixture(scope="module", params=CASES)
 def run(request, data, towers, tmp_path_factory) -> Seen:
     """A finished run: what a trainer was before, after each step and in the end, and the rate of each step."""
     name, tower = request.param

@@ -18,6 +18,8 @@ from cilmp.trainers.tcp import TCP
 from cilmp.trainers.vpt import VPT
 from cilmp.trainers.zsclip import ZeroshotCLIP
 
+pytestmark = pytest.mark.slow  # a step of every method
+
 BOTH = dict(PROMPT_DEPTH_TEXT=2, PROMPT_DEPTH_VISION=2)
 DEPTHS = {CILMP: BOTH, PromptSRC: BOTH, VPT: dict(PROMPT_DEPTH_VISION=2), MaPLe: dict(PROMPT_DEPTH=2)}
 DEPTHS |= {CoOp: dict(CSC=True), TCP: dict(CLASS_DEPTH=1)}

@@ -18,6 +18,8 @@ from cilmp.trainers.method import Task
 from cilmp.trainers.promptsrc import PromptSRC
 from cilmp.trainers.tcp import TCP
 
+pytestmark = pytest.mark.slow  # random towers, many times; golden numbers hold both paths in the fast tier
+
 
 def compare(model: nn.Module, image, label, logits=1e-10, gradients=1e-8) -> None:
     results = []

@@ -8,6 +8,8 @@ from cilmp.clip.backbones import TINY
 from cilmp.trainers.engine.loading import Images, pipeline
 from dassl.data.transforms import build_transform
 
+pytestmark = pytest.mark.slow  # whole runs
+
 METHODS = ["ZeroshotCLIP", "LinearProbe", "TipAdapter", "TipAdapterF", "CLIPAdapter", "LPPlusPlus", "GDA", "SSTextPlus"]
 
 

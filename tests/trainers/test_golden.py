@@ -33,7 +33,7 @@ def test_reference_start(name):
         assert (normalise(teacher) - normalise(golden["teacher.text"])).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("literal", [False, True], ids=["fast", "literal"])
+@pytest.mark.parametrize("literal", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["fast", "literal"])
 @pytest.mark.parametrize("name", EVERY)
 def test_reference_numbers(name, literal):
     kind, model, golden, options = build(name)

@@ -21,6 +21,8 @@ from cilmp.trainers.promptsrc import PromptSRC
 from cilmp.trainers.tcp import TCP
 from cilmp.trainers.vpt import VPT
 
+pytestmark = pytest.mark.slow  # a step of every method
+
 TASK = Task(CLASSNAMES, sentences=[[f"a {name}", f"one {name}", f"dark {name}"] for name in CLASSNAMES])
 BOTH = dict(PROMPT_DEPTH_TEXT=2, PROMPT_DEPTH_VISION=2)
 DEEP = {IVLP: BOTH, PromptSRC: BOTH, VPT: dict(PROMPT_DEPTH_VISION=2), TCP: dict(CLASS_DEPTH=1)}
