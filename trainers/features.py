@@ -85,6 +85,8 @@ class Rows(Dataset):
 class FrozenTrainer(CLIPTrainer):
     """Dassl's loop and test on features.  An option VIEWS is the number of augmented views of a training image."""
 
+    keeps = True  # are features kept?  Not where the last bits, which depend on what shared a batch, decide numbers
+
     @functools.cached_property
     def kept(self) -> FeatureCache:
         made_by = {"tower": fingerprint(self.model.clip.visual), "precision": self.precision, "on": self.device.type}
@@ -92,7 +94,7 @@ class FrozenTrainer(CLIPTrainer):
         made_by |= {"pillow": PIL.__version__, "torchvision": torchvision.__version__}
         data = self.cfg.DATASET
         root = Path(data.FEATURE_CACHE).expanduser() if data.FEATURE_CACHE else default_folder()
-        return FeatureCache(root, made_by, int(data.FEATURE_CACHE_MB * 2**20))
+        return FeatureCache(root, made_by, int(data.FEATURE_CACHE_MB * 2**20) if self.keeps else 0)
 
     def features(self, items: Sequence, views: int = 0) -> Features:
         """Of Dassl's Datums: seen as in the test, or in that many augmented views, which are those that a training
