@@ -41,8 +41,7 @@ def test_a_second_run_sends_no_image_through_the_tower_and_ends_in_the_same_numb
 
 
 def test_methods_share_features(run):
-    assert run("GDA", "gauss")[0] > 0
-    assert run("SSTextPlus", "text")[0] == 0
+    assert run("SSTextPlus", "text")[0] > 0
     assert run("ZeroshotCLIP", "zero")[0] == 0
 
 
