@@ -21,7 +21,6 @@ from torch.nn import functional as F
 
 from cilmp.clip.block import Attention
 from cilmp.clip.model import CLIP
-from cilmp.clip.segments import Segment
 from cilmp.templates import DEFAULT, text_features
 from cilmp.trainers.base import CLIPTrainer
 from cilmp.trainers.engine.ranges import AT_LEAST_0, COUNT, FORWARD, PREC, Range, number, one_of
@@ -114,10 +113,8 @@ class AdaptedTowers(Method):
     def text(self, f: Tensor) -> Tensor:
         if self.fixed is not None:
             return self.fixed
-        eot = self.tokens.argmax(-1)  # (C,), EOS has the largest id
-        n = int(eot.max()) + 1
-        x = self.clip.token_embedding(self.tokens[:, :n]) + self.clip.text.positional_embedding[:n]
-        return self.encode_text([Segment(x.to(self.clip.dtype)[None])], eot)
+        segment, row = self.clip.sentences(self.tokens)
+        return self.encode_text([segment], row)  # (1, C, E)
 
     def train(self, mode: bool = True):
         super().train(mode)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from models import CLASSNAMES, TOWERS, random_clip
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch.nn import functional as F
@@ -246,3 +247,15 @@ def test_clip_lora_drops_inputs_of_its_changes_in_training_alone():
         assert torch.equal(model(golden["images"]), model(golden["images"]))
         model.train()
         assert not torch.allclose(model(golden["images"]), model(golden["images"]))
+
+
+@pytest.mark.parametrize("kind", sorted(TOWERS))
+@pytest.mark.parametrize("literal", [False, True])
+def test_clip_lora_begins_as_the_backbone_whatever_its_towers(kind, literal):
+    clip = random_clip(kind=kind)
+    wanted = text_features(clip, CLASSNAMES)
+    model = CLIPLoRA.build(clip, Task(CLASSNAMES)).double().eval()
+    model.literal = literal
+    with torch.no_grad():
+        text = F.normalize(model.text(torch.empty(0))[0], dim=-1)
+    torch.testing.assert_close(text, wanted.to(text.dtype), rtol=1e-5, atol=1e-5)
