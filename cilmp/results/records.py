@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -154,6 +154,21 @@ def shown(value: object) -> str:
     """A JSON value, short enough for a line."""
     whole = json.dumps(value)
     return whole if len(whole) <= 40 else f"{whole[:37]}..."
+
+
+def unlike(asked: Mapping, there: Mapping, keys: Iterable[str]) -> list[str]:
+    """'KEY x there, y asked' for each of the keys that differs; a key that a side lacks has its default there."""
+    return [
+        f"{key} {there.get(key, 'default')} there, {asked.get(key, 'default')} asked"
+        for key in sorted(keys)
+        if asked.get(key) != there.get(key)
+    ]
+
+
+def remade(now: Mapping[str, str], then: Mapping[str, str]) -> list[str]:
+    """'another WHAT there than now' for each file whose hash differs; one that a side does not know tells nothing."""
+    changed = [what for what in sorted(now) if now[what] and then.get(what) and now[what] != then[what]]
+    return [f"another {what} there than now" for what in changed]
 
 
 def refuse_constant(name: str) -> float:

@@ -52,11 +52,7 @@ class Job:
         options = record.get("options", {}) if self.options is not None else {}
         asked, there = self.asked(), {**record, **options}
         known = (set(asked) | set(options)) - records.IRRELEVANT - {"dataset"}
-        unlike = sorted(key for key in known if asked.get(key) != there.get(key))
-        told = [f"{key} {there.get(key, 'default')} there, {asked.get(key, 'default')} asked" for key in unlike]
-        hashes = record.get("made_from", {})
-        changed = [what for what, now in self.made_from.items() if now and hashes.get(what) not in ("", None, now)]
-        told += [f"another {what} there than now" for what in sorted(changed)]
+        told = records.unlike(asked, there, known) + records.remade(self.made_from, record.get("made_from", {}))
         return ("differs", ", ".join(told)) if told else ("done", "")
 
     def asked(self) -> dict[str, Any]:

@@ -46,33 +46,30 @@ def made_from(cfg: CfgNode) -> dict[str, str]:
 
 
 def unlike(asked: dict, there: dict) -> list[str]:
-    """'KEY x there, y asked' for whatever differs; a hash that either side does not know tells nothing."""
-    told = []
-    if asked["trainer"] != there["trainer"]:
-        told.append(f"trainer {there['trainer']} there, {asked['trainer']} asked")
-    a, b = ({k: v for k, v in side["options"].items() if k not in records.IRRELEVANT} for side in (asked, there))
-    told += [f"{k} {b.get(k, 'default')} there, {a.get(k, 'default')} asked" for k in sorted(a.keys() | b.keys())
-             if a.get(k) != b.get(k)]  # fmt: skip
-    a, b = asked["made_from"], there.get("made_from", {})
-    told += [f"another {what} there than now" for what in sorted(a) if a[what] and b.get(what) and a[what] != b[what]]
-    return told
+    """What differs between two identities, a line each."""
+    keys = (asked["options"].keys() | there["options"].keys()) - records.IRRELEVANT
+    told = records.unlike(asked, there, ["trainer"])
+    told += records.unlike(asked["options"], there["options"], keys)
+    return told + records.remade(asked["made_from"], there["made_from"])
 
 
 def read(folder: Path) -> dict | None:
-    """The identity a folder states, by itself or in its record; None where it states none."""
+    """The identity a folder states, by itself or in its record, and its 'classnames'; None where it states none."""
     path = folder / NAME
     try:
-        if path.is_file():
-            there = json.loads(path.read_text(encoding="utf-8"))
-            return there if {"trainer", "options", "made_from"} <= there.keys() else None
-        record = records.read(folder)
+        if not path.is_file():
+            return stated(records.read(folder))
+        there = json.loads(path.read_text(encoding="utf-8"))
+        return {"classnames": []} | there if {"trainer", "options", "made_from"} <= there.keys() else None
     except (UserError, OSError, ValueError, AttributeError):
         return None
-    return {
-        "trainer": record["trainer"],
-        "options": record.get("options", {}),
-        "made_from": record.get("made_from", {}),
-    }
+
+
+def stated(record: dict) -> dict:
+    """The identity in a record.  Where prompts of another folder were tested, its classes are not those of training."""
+    options, files = record.get("options", {}), record.get("made_from", {})
+    names = [] if record.get("model_dir") else list(record.get("per_class", {}))
+    return {"trainer": record["trainer"], "options": options, "made_from": files, "classnames": names}
 
 
 def checkpoints_in(folder: Path) -> bool:
@@ -81,14 +78,8 @@ def checkpoints_in(folder: Path) -> bool:
 
 def classnames_in(folder: Path) -> list[str]:
     """Of the classes that a folder's checkpoints were trained on; [] where it does not say."""
-    path = folder / NAME
-    try:
-        if path.is_file():
-            return list(json.loads(path.read_text(encoding="utf-8")).get("classnames", []))
-        record = records.read(folder)
-    except (UserError, OSError, ValueError, AttributeError):
-        return []
-    return [] if record.get("model_dir") else list(record.get("per_class", {}))
+    there = read(folder)
+    return list(there["classnames"]) if there else []
 
 
 def claim(cfg: CfgNode, classnames: Sequence[str]) -> None:
@@ -120,8 +111,7 @@ def spare_record(cfg: CfgNode) -> None:
         record = records.read(Path(cfg.OUTPUT_DIR))
     except UserError:  # none, or a damaged one
         return
-    there = {"trainer": record["trainer"]} | {key: record.get(key, {}) for key in ("options", "made_from")}
-    if told := unlike(identity(cfg), there):
+    if told := unlike(identity(cfg), stated(record)):
         raise UserError(
             f"{cfg.OUTPUT_DIR} holds the record of another run ({brief(told)}): give another --output-dir, or delete "
             "the folder."
@@ -150,14 +140,9 @@ def require_trained(cfg: CfgNode, folder: Path) -> None:
               if (key in TRAINED or key.startswith((block, "MODEL.BACKBONE."))) and key not in skipped]  # fmt: skip
     if not same_data:  # another data set has knowledge of its own
         matter = [key for key in matter if key not in (f"{block}REPRESENTATIONS", f"{block}SENTENCES")]
-    told = [f"{key} {trained.get(key, 'default')} there, {asked['options'].get(key, 'default')} asked" for key in matter
-            if trained.get(key) != asked["options"].get(key)]  # fmt: skip
-    if there["trainer"] != name:
-        told = [f"trainer {there['trainer']} there, {name} asked"]
-    for what in ("backbone", *(["knowledge"] if same_data else [])):
-        a, b = asked["made_from"].get(what), there["made_from"].get(what)
-        if a and b and a != b:
-            told.append(f"another {what} there than now")
+    files = {what: asked["made_from"].get(what, "") for what in ("backbone", *(["knowledge"] if same_data else []))}
+    told = records.unlike(asked, there, ["trainer"]) or records.unlike(asked["options"], trained, matter)
+    told += records.remade(files, there["made_from"])
     if told:
         raise UserError(
             f"The prompts in {folder} were trained otherwise ({brief(told)}): ask for what they were trained with, or "
