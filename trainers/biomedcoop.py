@@ -17,12 +17,12 @@ from torch.nn import functional as F
 
 from cilmp.clip.model import CLIP
 from cilmp.errors import UserError
-from cilmp.prompts import POSITIONS, context, length
+from cilmp.prompts import POSITIONS
 from cilmp.templates import sentence_features
 from cilmp.trainers.base import CLIPTrainer
 from cilmp.trainers.engine.informed import Informed
 from cilmp.trainers.engine.ranges import AT_LEAST_0, COUNT, PREC, number, one_of
-from cilmp.trainers.learners import Context
+from cilmp.trainers.learners import Context, of_fitting_words
 from cilmp.trainers.method import Task, normalise
 from dassl.engine import TRAINER_REGISTRY
 
@@ -37,8 +37,7 @@ class InformedContext(Context):
         self.sccm, self.kdsp, self.tau = options.SCCM_LAMBDA, options.KDSP_LAMBDA, options.TAU
 
     def start(self, clip: CLIP, n: int, words: str) -> Tensor:
-        """The words where they are N_CTX tokens, else random."""
-        return context(clip, n, words if words and length(clip, words) == n else "")
+        return of_fitting_words(clip, n, words)
 
     def losses(self, image: Tensor, label: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         f, text = self.features(image)

@@ -28,6 +28,7 @@ from cilmp.trainers.base import CLIPTrainer
 from cilmp.trainers.engine.averaging import Averaging
 from cilmp.trainers.engine.informed import stem_of
 from cilmp.trainers.engine.ranges import AT_LEAST_0, COUNT, FORWARD, PREC, number
+from cilmp.trainers.learners import DeepPrompts
 from cilmp.trainers.method import Method, Task
 from dassl.engine import TRAINER_REGISTRY
 
@@ -73,12 +74,9 @@ def folded(layers: Sequence[LLMTokens], states: Tensor, ends: tuple[Tensor, Tens
 class LLMPrompts(Method):
     year, vit_only = 2025, True
     renames = (
-        (r"^prompt_learner\.ctx$", "ctx.0"),
+        *DeepPrompts.renames,
         (r"^prompt_learner\.((prefix|suffix)_intervention|lora_proj)\.", r"layers.0.\1."),
-        (r"^text_encoder\.transformer\.resblocks\.(\d+)\.VPT_shallow$", r"ctx.\1"),
         (r"^text_encoder\.transformer\.resblocks\.(\d+)\.((prefix|suffix)_intervention|lora_proj)\.", r"layers.\1.\2."),
-        (r"^image_encoder\.VPT$", "vision.0"),
-        (r"^image_encoder\.transformer\.resblocks\.(\d+)\.VPT_shallow$", r"vision.\1"),
     )
 
     def __init__(self, clip: CLIP, task: Task, options):

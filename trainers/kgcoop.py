@@ -11,28 +11,24 @@ from torch.nn import functional as F
 
 from cilmp.clip.model import CLIP
 from cilmp.prompts import POSITIONS
-from cilmp.templates import template_of, text_features
 from cilmp.trainers.base import CLIPTrainer
 from cilmp.trainers.engine.ranges import AT_LEAST_0, COUNT, PREC, TEMPLATE, one_of
-from cilmp.trainers.learners import Context
+from cilmp.trainers.learners import TaughtContext
 from cilmp.trainers.method import Task
 from dassl.engine import TRAINER_REGISTRY
 
 
-class NearContext(Context):
+class NearContext(TaughtContext):
     year, compared = 2023, False
 
     def __init__(self, clip: CLIP, task: Task, options):
         super().__init__(clip, task, options)
-        template = options.TEMPLATE or template_of(task.dataset)
-        self.register_buffer("teacher", text_features(clip, task.classnames, [template]), persistent=False)  # (C, E)
         self.weight = options.W
 
     def losses(self, image: Tensor, label: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         f, text = self.features(image)
         logits = self.clip.logits(f, text)
-        away = 1 - F.cosine_similarity(text.float(), self.teacher, dim=-1).mean()
-        return {"ce": F.cross_entropy(logits, label), "kg": self.weight * away}, logits
+        return {"ce": F.cross_entropy(logits, label), "kg": self.weight * self.away(text)}, logits
 
 
 @TRAINER_REGISTRY.register()

@@ -1,4 +1,4 @@
-"""Two shapes that most prompt learners share: a context before every class name, and prompts in both towers.
+"""Shapes that most prompt learners share: a context before every class name, alone or taught, and deep prompts.
 
 Axes: B images, C classes, n tokens, D width of the text tower, E joint embedding, R pixels a side.
 """
@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from cilmp.clip.model import CLIP
 from cilmp.errors import UserError
 from cilmp.prompts import ClassPrompts, context, lead, length
+from cilmp.templates import template_of, text_features
 from cilmp.trainers.method import Method, Task
 
 
@@ -41,6 +43,27 @@ class Context(Method):
 
     def text(self, f: Tensor) -> Tensor:
         return self.encode_text(self.prompts(self.ctx.to(self.clip.dtype)), self.prompts.eot)  # (1, C, E)
+
+
+def of_fitting_words(clip: CLIP, n: int, words: str) -> Tensor:
+    """A start (n, D): the words where they are n tokens, else random."""
+    return context(clip, n, words if words and length(clip, words) == n else "")
+
+
+class TaughtContext(Context):
+    """A context learned beside what the frozen CLIP says of each class in a sentence: `teacher` (C, E).
+
+    options: TEMPLATE, with {} for the class; empty: the data set's own.
+    """
+
+    def __init__(self, clip: CLIP, task: Task, options, closing: str = "."):
+        super().__init__(clip, task, options, closing)
+        template = options.TEMPLATE or template_of(task.dataset)
+        self.register_buffer("teacher", text_features(clip, task.classnames, [template]), persistent=False)
+
+    def away(self, text: Tensor) -> Tensor:
+        """1 - cosine of text features (1, C, E) and the teacher, averaged over the classes."""
+        return 1 - F.cosine_similarity(text.float(), self.teacher, dim=-1).mean()
 
 
 class DeepPrompts(Method):

@@ -18,24 +18,21 @@ from torch.nn import functional as F
 from cilmp.clip.model import CLIP
 from cilmp.errors import UserError
 from cilmp.prompts import POSITIONS, context, length
-from cilmp.templates import template_of, text_features
 from cilmp.trainers.base import CLIPTrainer
 from cilmp.trainers.engine import parallel
 from cilmp.trainers.engine.ranges import AT_LEAST_0, COUNT, PREC, TEMPLATE, number, one_of
-from cilmp.trainers.learners import Context
+from cilmp.trainers.learners import TaughtContext
 from cilmp.trainers.method import Task
 from dassl.engine import TRAINER_REGISTRY
 
 ROUNDING = 1e-5  # a gradient smaller than that beside the other is none
 
 
-class AlignedContext(Context):
+class AlignedContext(TaughtContext):
     year, compared = 2022, False
 
     def __init__(self, clip: CLIP, task: Task, options):
         super().__init__(clip, task, options)
-        template = options.TEMPLATE or template_of(task.dataset)
-        self.register_buffer("teacher", text_features(clip, task.classnames, [template]), persistent=False)  # (C, E)
         self.temperature = options.T
 
     def start(self, clip: CLIP, n: int, words: str) -> Tensor:

@@ -18,24 +18,21 @@ from torch.nn import functional as F
 
 from cilmp.clip.block import QuickGELU
 from cilmp.clip.model import CLIP
-from cilmp.prompts import context, length
-from cilmp.templates import template_of, text_features
+from cilmp.templates import template_of
 from cilmp.trainers.base import CLIPTrainer
 from cilmp.trainers.engine.ranges import AT_LEAST_0, COUNT, PREC, TEMPLATE, number, one_of
-from cilmp.trainers.learners import Context, require_blocks
+from cilmp.trainers.learners import TaughtContext, of_fitting_words, require_blocks
 from cilmp.trainers.method import Task
 from dassl.engine import TRAINER_REGISTRY
 
 
-class ClassTokens(Context):
+class ClassTokens(TaughtContext):
     year, compared = 2023, False
 
     def __init__(self, clip: CLIP, task: Task, options):
         template = options.TEMPLATE or template_of(task.dataset)
         super().__init__(clip, task, options, closing=template.partition("{}")[2])
         require_blocks("TRAINER.TCP.CLASS_DEPTH", options.CLASS_DEPTH, clip.text.depth - 1)
-        teacher = text_features(clip, task.classnames, [template])  # (C, E)
-        self.register_buffer("teacher", teacher, persistent=False)
         hidden, size = clip.embed // 4, self.ctx.shape[-2] * clip.text.width
         self.meta_net = nn.Sequential(
             OrderedDict(linear1=nn.Linear(clip.embed, hidden), relu=QuickGELU(), linear2=nn.Linear(hidden, size))
@@ -43,7 +40,7 @@ class ClassTokens(Context):
         self.depth, self.weight = options.CLASS_DEPTH, options.KG_WEIGHT
 
     def start(self, clip: CLIP, n: int, words: str) -> Tensor:
-        return context(clip, n, words if words and length(clip, words) == n else "")
+        return of_fitting_words(clip, n, words)
 
     def text(self, f: Tensor) -> Tensor:
         dtype = self.clip.dtype
@@ -54,8 +51,7 @@ class ClassTokens(Context):
     def losses(self, image: Tensor, label: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         f, text = self.features(image)
         logits = self.clip.logits(f, text)
-        away = 1 - F.cosine_similarity(text.float(), self.teacher, dim=-1).mean()
-        return {"ce": F.cross_entropy(logits, label), "kg": self.weight * away}, logits
+        return {"ce": F.cross_entropy(logits, label), "kg": self.weight * self.away(text)}, logits
 
 
 @TRAINER_REGISTRY.register()
