@@ -9,7 +9,7 @@ import cilmp.trainers  # noqa: F401  registers the trainers
 from cilmp.errors import UserError, nearest
 from cilmp.results import records
 from cilmp.trainers.base import CLIPTrainer
-from cilmp.trainers.engine.config import default_cfg, flatten
+from cilmp.trainers.engine.config import assign, default_cfg, flatten
 from dassl.engine import TRAINER_REGISTRY
 
 
@@ -20,11 +20,7 @@ def config(record: dict):
     for key, value in record.get("options", {}).items():
         if key not in known:
             raise UserError(f"The run's option {key} does not exist any more.{nearest(key, known)}")
-        *path, last = key.split(".")
-        node = cfg
-        for name in path:
-            node = node[name]
-        node[last] = type(known[key])(value) if isinstance(known[key], tuple) else value
+        assign(cfg, key, tuple(value) if isinstance(known[key], tuple) else value)
     cfg.TRAINER.NAME = record["trainer"]
     return cfg
 

@@ -20,7 +20,7 @@ def predictions(draw):
     return rng.normal(size=(n, classes)) * 3 + 2 * np.eye(classes)[labels], labels
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(predictions())
 def test_equal_scikit_learn(case):
     logits, labels = case

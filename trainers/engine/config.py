@@ -172,10 +172,10 @@ def translated(pairs: list[str], cfg: CfgNode) -> list[str]:
 
 def own_block(keys: Iterable[str], cfg: CfgNode, path: str = "") -> None:
     """UserError for an option of another trainer, which nobody would read."""
-    name = cfg.TRAINER.NAME
+    name, known = cfg.TRAINER.NAME, flatten(cfg)
     for key in keys:
         block = key.split(".")[1] if key.startswith("TRAINER.") else "NAME"
-        if block not in ("NAME", name.upper()) and key in flatten(cfg):
+        if block not in ("NAME", name.upper()) and key in known:
             where = f"{path}: " if path else ""
             raise UserError(f"{where}{name} does not read {key}: its own options are under TRAINER.{name.upper()}.")
 
@@ -212,9 +212,7 @@ def merge_pairs(cfg: CfgNode, pairs: list) -> None:
             raise UserError(f"Config key {key} does not exist.{closest(key, known)}")
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):
         if isinstance(known[key], str) and isinstance(value, str) and value[:1] not in ("'", '"'):
-            *path, last = key.split(".")
-            # as it is: yacs would make a number of a folder called 20261126, and nothing of one called None
-            functools.reduce(lambda node, name: node[name], path, cfg)[last] = value
+            assign(cfg, key, value)  # as it is: yacs would make a number of a folder 20261126, and nothing of None
             continue
         if isinstance(known[key], float) and re.fullmatch(r"[+-]?\d+", str(value)):
             value = float(value)
@@ -222,6 +220,12 @@ def merge_pairs(cfg: CfgNode, pairs: list) -> None:
             cfg.merge_from_list([key, value])
         except (AssertionError, ValueError, KeyError) as error:
             raise UserError(f"{key} cannot be '{value}': {message_of(error)}") from None
+
+
+def assign(cfg: CfgNode, key: str, value: object) -> None:
+    """cfg.A.B = value, of 'A.B'."""
+    *path, last = key.split(".")
+    functools.reduce(lambda node, name: node[name], path, cfg)[last] = value
 
 
 def closest(key: str, known: dict) -> str:
