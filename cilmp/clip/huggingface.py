@@ -63,12 +63,17 @@ def pixels(folder: Path) -> Pixels:
     if not (folder / PREPROCESSOR).is_file():
         return ours
     given = weights.json_file(folder / PREPROCESSOR)
+    resample = given["resample"] if given.get("resample") is not None else 3
+    if resample not in RESAMPLING:
+        raise UserError(
+            f"{folder / PREPROCESSOR}: resample {resample} is not supported; {', '.join(map(str, RESAMPLING))} are."
+        )
     sides = given.get("size") or {}
     squash = siglip if not isinstance(sides, dict) else "height" in sides and not given.get("do_center_crop")
     return Pixels(
         tuple(given.get("image_mean") or ours.mean),
         tuple(given.get("image_std") or ours.std),
-        RESAMPLING.get(given.get("resample", 3), "bicubic"),
+        RESAMPLING[resample],
         "squash" if squash else "shortest",
         size,
     )

@@ -44,6 +44,7 @@ KNOWN = {
                          "hf_model_name", "hf_tokenizer_name", "tokenizer_kwargs", "hf_model_pretrained",
                          "hf_proj_type", "proj", "hf_pooler_type", "pooler_type"},
 }  # fmt: skip
+INTERPOLATIONS = {"bicubic": "bicubic", "bilinear": "bilinear", "random": "bicubic"}  # random in training alone
 
 
 def config(folder: Path) -> dict:
@@ -74,8 +75,11 @@ def pixels(said: Mapping[str, Any]) -> Pixels:
     resize = given.get("resize_mode", "shortest")
     if resize not in ("shortest", "squash"):
         raise UserError(f"preprocess_cfg.resize_mode {resize} is not supported; shortest and squash are.")
+    named = given.get("interpolation") or "bicubic"
+    if named not in INTERPOLATIONS:
+        raise UserError(f"preprocess_cfg.interpolation {named} is not supported; {', '.join(INTERPOLATIONS)} are.")
     stats = {key: tuple(given[key]) for key in ("mean", "std") if given.get(key)}
-    return Pixels(**stats, interpolation=given.get("interpolation", "bicubic"), resize=resize, size=size)
+    return Pixels(**stats, interpolation=INTERPOLATIONS[named], resize=resize, size=size)
 
 
 def load(folder: Path, file: Path | None = None) -> CLIP:

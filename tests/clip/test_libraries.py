@@ -7,7 +7,8 @@ import torch
 from foreign import golden
 from safetensors.torch import save_file
 
-from cilmp.clip import load_clip
+from cilmp.clip import load_clip, openclip
+from cilmp.errors import UserError
 
 TEXTS = ["a photo of a normal fundus.", "Age-related macular degeneration, X", "pneumonia"]
 STATS = dict(mean=[0.4, 0.5, 0.6], std=[0.2, 0.3, 0.25], interpolation="bilinear", resize_mode="squash")
@@ -162,3 +163,14 @@ def test_a_transformers_folder(case, tmp_path):
             torch.testing.assert_close(torch.nn.functional.normalize(mine, dim=-1), their, rtol=1e-5, atol=1e-5)
     assert ours.pixels.mean == (0.1, 0.2, 0.3) and ours.pixels.interpolation == "bilinear"
     assert ours.pixels.resize == "squash" and ours.pixels.size == 32
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(dict(resample=1)))
+    with pytest.raises(UserError, match="resample 1 is not supported; 0, 2, 3 are"):
+        load_clip(f"hf:{tmp_path}")
+
+
+def test_an_interpolation_is_open_clips_own_or_refused():
+    said = {"model_cfg": {}, "preprocess_cfg": {"interpolation": "random"}}
+    assert openclip.pixels(said).interpolation == "bicubic"  # as open_clip tests with it
+    said["preprocess_cfg"]["interpolation"] = "lanczos"
+    with pytest.raises(UserError, match="interpolation lanczos is not supported"):
+        openclip.pixels(said)
