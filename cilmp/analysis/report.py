@@ -6,7 +6,6 @@ cilmp report output --out report.html
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,7 @@ from cilmp.results import metrics
 from cilmp.results.compare import compare
 from cilmp.results.predictions import Predictions
 from cilmp.results.protocols import at_home, base2new, tables_of
-from cilmp.results.runs import collect, data_root, in_order, pivot, where
+from cilmp.results.runs import chosen, data_root, in_order, note, pivot
 
 Group = tuple[str, dict[str, list[dict]]]  # title, {trainer: its runs, one a seed}
 
@@ -44,13 +43,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    runs, damaged = collect(args.folder)
-    for line in damaged:
-        print(f"note: {line}", file=sys.stderr)
-    runs = where(runs, args.where)
+    runs, damaged = chosen(args.folder, args.where)
     seen = images(runs, args.root, args.mistakes)
-    for line in seen.damaged:
-        print(f"note: {line}", file=sys.stderr)
+    note(seen.damaged)
     sections = [
         ("Tables", tables(runs, args.metric, damaged + seen.damaged)),
         ("Few-shot curves", few_shot(runs, args.metric)),

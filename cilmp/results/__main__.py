@@ -9,12 +9,11 @@ cilmp results output --compare CILMP                   paired significance again
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from cilmp.errors import UserError, exit_on_user_error
 from cilmp.results.protocols import TABLES
-from cilmp.results.runs import collect, pivot, where
+from cilmp.results.runs import chosen, note, pivot
 from cilmp.results.tables import FORMATS, Table
 
 
@@ -36,10 +35,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    runs, damaged = collect(args.folder)
-    for line in damaged:
-        print(f"note: {line}", file=sys.stderr)
-    runs = where(runs, args.where)
+    runs, _ = chosen(args.folder, args.where)
     tables: Sequence[Table]
     if args.compare:
         from cilmp.results.compare import compare
@@ -51,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         tables = TABLES[args.table](runs, args.metric)
     if not tables:
         raise UserError(f"The runs under {args.folder} make no table '{args.table}'; see --rows and --columns.")
-    for note in (note for table in tables for note in table.notes if args.format == "csv"):
-        print(f"note: {note}", file=sys.stderr)  # a CSV has no place for it
+    if args.format == "csv":  # which has no place for them
+        note(line for table in tables for line in table.notes)
     print("\n".join(table.render(args.format) for table in tables), end="")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -178,6 +179,18 @@ def check_axis(runs: list[dict], name: str) -> None:
     known = {key for run in runs for key, value in run.items() if isinstance(value, (str, int, float))}
     if name not in known:
         raise UserError(f"--rows and --columns: records have no '{name}' to sort by.{nearest(name, known)}")
+
+
+def chosen(folder: str | Path, conditions: Sequence[str]) -> tuple[list[dict], list[str]]:
+    """For a program: what `collect` finds where all conditions hold; records that cannot be read are told at once."""
+    runs, damaged = collect(folder)
+    note(damaged)
+    return where(runs, conditions), damaged
+
+
+def note(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(f"note: {line}", file=sys.stderr)
 
 
 def where(runs: list[dict], conditions: Sequence[str]) -> list[dict]:

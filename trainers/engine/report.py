@@ -21,12 +21,12 @@ from cilmp.trainers.engine.provenance import made_from
 
 def describe(trainer, cfg: CfgNode, seconds: dict, config: str, model_dir: str) -> dict:
     """The record of a run (result.json), metrics in percent at full precision; docs/results.md names the fields."""
-    models = getattr(trainer, "_models", {}).values()
+    models, method = getattr(trainer, "_models", {}).values(), facts(cfg.TRAINER.NAME)
     scores = dict(trainer.evaluator.scores)
     return {
         "version": records.VERSION,
         "trainer": cfg.TRAINER.NAME,
-        "method": {key: facts(cfg.TRAINER.NAME)[key] for key in ("kind", "year")},
+        "method": {key: method[key] for key in ("kind", "year")},
         "dataset": cfg.DATASET.NAME,
         "config": config,
         "backbone": cfg.MODEL.BACKBONE.NAME,
