@@ -45,7 +45,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     datasets = "names in configs/datasets; for cross_dataset the source, then targets"
     parser.add_argument("datasets", nargs="*", help=datasets)
     add = functools.partial(options.add, parser)
-    add("trainers", "default: those that the protocol compares", many=True, default=[])
+    add("trainers", "in configs/trainers, or all; default: those that the protocol compares", many=True, default=[])
     add("seeds", kind=options.whole(0, 2**32 - 1), many=True, default=[1, 2, 3])
     shots = options.whole(1, besides={-1: "all"})
     add("shots", "images a class, -1 for all; default: the protocol's", kind=shots, many=True)
@@ -77,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not program.is_file():
         raise UserError(f"No program {program}: check --program.")
     plan = Plan(
+        protocol=args.protocol,
         configs=nearby(yamls.folder(beside=program)),
         data=args.data,
         output=Path(args.output),
@@ -90,8 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     devices, slots, threads = share(args, plan)
     names = preload(program, threads)
     facts = names.get("facts")
-    plan.trainers = plan.trainers or compared(names, args.protocol)
-    plan.check(args.protocol, facts)
+    if plan.trainers in ([], ["all"]):
+        plan.trainers = served(names, args.protocol, everyone=bool(plan.trainers))
+    plan.check(facts)
     jobs = PROTOCOLS[args.protocol](plan)
     read_options(program, names, jobs)
     states = {job: job.state() for job in jobs}
@@ -165,12 +167,12 @@ def preload(program: Path, threads: int) -> dict[str, Any]:
     return runpy.run_path(str(program), run_name="preload")
 
 
-def compared(names: dict[str, Any], protocol: str) -> list[str]:
-    """The trainers of a comparison that names none, in the order of a table."""
+def served(names: dict[str, Any], protocol: str, everyone: bool) -> list[str]:
+    """Trainers that serve the protocol, in the order of a table: of a comparison that names none, or all there are."""
     if "trainers" not in names:
         raise UserError("This --program does not say which trainers it has: name them with --trainers.")
     facts = {name: names["facts"](name) for name in names["trainers"]()}
-    chosen = [name for name, fact in facts.items() if fact["compared"] and protocol in fact["protocols"]]
+    chosen = [name for name, fact in facts.items() if protocol in fact["protocols"] and (everyone or fact["compared"])]
     return sorted(chosen, key=lambda name: order(name, facts[name]))
 
 

@@ -74,6 +74,7 @@ STARTED = ".sweep"  # in a run's folder: started by a sweep; locked while it run
 class Plan:
     """The user's choices, from which a protocol makes jobs."""
 
+    protocol: str
     configs: Path  # the folder of datasets/ and trainers/
     data: str
     output: Path
@@ -84,19 +85,19 @@ class Plan:
     config: str  # '': tiny on the embedded set, vit_b16 elsewhere
     extra: Sequence[str] = ()  # KEY VALUE
 
-    def check(self, protocol: str, facts: Facts | None = None) -> None:
+    def check(self, facts: Facts | None = None) -> None:
         """Every slip before anything starts.  facts: what a trainer states of its method; None: nothing is known."""
         for data in self.datasets:
             self.dataset_name(data)
             for trainer in self.trainers:
                 self.trainer_yaml(trainer, data)
         for trainer in self.trainers:
-            served = facts(trainer)["protocols"] if facts else [protocol]
-            if protocol not in served:
+            served = facts(trainer)["protocols"] if facts else [self.protocol]
+            if self.protocol not in served:
                 raise UserError(
-                    f"{trainer} knows only the classes it was trained on, so no {protocol}; use {' or '.join(served)}."
+                    f"{trainer} knows only the classes it was trained on, so no {self.protocol}; use {' or '.join(served)}."
                 )
-        if protocol == "cross_dataset" and len(self.datasets) < 2:
+        if self.protocol == "cross_dataset" and len(self.datasets) < 2:
             raise UserError("cross_dataset needs a source and at least one target: cross_dataset SOURCE TARGET ...")
         if len(self.extra) % 2:
             raise UserError(f"Options come in pairs KEY VALUE; '{self.extra[-1]}' has no value.")
@@ -112,11 +113,14 @@ class Plan:
         return self.config or ("tiny" if data == "phantoms" else "vit_b16")
 
     def trainer_yaml(self, trainer: str, data: str) -> Path:
+        """`<config>_<protocol>.yaml` where there is one: a setting may be published for one protocol."""
         folder = self.configs / "trainers"
         if not (folder / trainer).is_dir():
             known = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
             raise UserError(f"Unknown trainer '{trainer}'.{nearest(trainer, known)}")
-        return pick(folder / trainer, self.config_of(data), f"config of {trainer}")
+        config = self.config_of(data)
+        named = folder / trainer / f"{config}_{self.protocol}.yaml"
+        return named if named.is_file() else pick(folder / trainer, config, f"config of {trainer}")
 
     def job(
         self, folder: Path, data: str, trainer: str, seed: int, shots: int, classes: str, after: Job | None = None
@@ -144,7 +148,7 @@ class Plan:
             for trainer in self.trainers:
                 for shots in self.shots:
                     for seed in self.seeds:
-                        yield data, trainer, self.config_of(data), shots, seed
+                        yield data, trainer, self.trainer_yaml(trainer, data).stem, shots, seed
 
 
 def base2new(plan: Plan) -> list[Job]:

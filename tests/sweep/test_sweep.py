@@ -114,7 +114,7 @@ def test_dry_run_tells_states_and_commands(place):
 
 
 def plan(place, **change):
-    base = dict(configs=place / "configs", data="", output=Path("out"), datasets=["busi", "kvasir"])
+    base = dict(protocol="few_shot", configs=place / "configs", data="", output=Path("out"), datasets=["busi", "kvasir"])
     base |= dict(trainers=["CoOp"], seeds=[1], shots=[16], config="tiny")
     return jobs.Plan(**base | change)
 
@@ -125,6 +125,23 @@ def test_protocols(place):
     [full] = jobs.few_shot(plan(place, datasets=["busi"], shots=[-1]))
     assert full.folder.as_posix() == "out/busi/CoOp/tiny_full/seed1" and "-1" in full.arguments
     assert len(jobs.few_shot(plan(place, shots=[1, 2, 4, 8, 16], seeds=[1, 2, 3]))) == 30
+
+
+def test_a_yaml_for_the_protocol_is_preferred(place):
+    folder = place / "configs" / "trainers" / "CoOp"
+    (folder / "tiny_few_shot.yaml").write_bytes((folder / "tiny.yaml").read_bytes())
+    [job] = jobs.few_shot(plan(place, datasets=["busi"]))
+    assert job.folder.as_posix() == "out/busi/CoOp/tiny_few_shot_16shots/seed1"
+    assert job.fields["config"] == "tiny_few_shot" and str(folder / "tiny_few_shot.yaml") in job.arguments
+    assert {job.fields["config"] for job in jobs.base2new(plan(place, protocol="base2new"))} == {"tiny"}
+
+
+def test_all_trainers_are_those_that_serve_the_protocol(place):
+    line = [sys.executable, "-m", "cilmp.sweep", "base2new", "--seeds", "1", "--dry-run", "--trainers", "all"]
+    run = subprocess.run(line, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    shown = {line.split("--trainer ")[1].split()[0] for line in run.stdout.splitlines() if "--trainer" in line}
+    assert {"CILMP", "KgCoOp", "CLIPAdapter"} <= shown and not shown & {"LinearProbe", "GDA"}
 
 
 def test_cross_dataset_table(place):

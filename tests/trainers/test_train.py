@@ -236,11 +236,23 @@ def test_a_corrupt_image_is_named_before_training(run, data, tmp_path):
     "path", sorted((HOME / "configs/trainers").glob("*/*.yaml")), ids=lambda p: f"{p.parent.name}-{p.stem}"
 )
 def test_every_yaml_fits_its_trainer(path):
-    from cilmp.trainers.engine.config import default_cfg, merge, read_yaml
+    from cilmp.trainers.engine.config import default_cfg, for_dataset, merge, read_yaml
 
     cfg = default_cfg()
     cfg.TRAINER.NAME = path.parent.name
-    merge(cfg, read_yaml(str(path), cfg), str(path))
+    node = read_yaml(str(path), cfg)
+    for dataset in node.get("DATASETS", [""]):
+        part = for_dataset(node.clone(), dataset, str(path))
+        assert part or not dataset
+        merge(cfg, part, str(path))
+    node.pop("DATASETS", None)
+    merge(cfg, node, str(path))
+
+
+@pytest.mark.parametrize("backbone", ["tiny_bert", "biomedclip", "vit_b16"])
+def test_every_trainer_comes_with_a_yaml_for_each_backbone(backbone):
+    there = {path.parent.name for path in (HOME / "configs/trainers").glob(f"*/{backbone}.yaml")}
+    assert there == set(TRAINERS)
 
 
 def test_the_authors_yaml_drives_cilmp(tmp_path):

@@ -80,11 +80,14 @@ def build_cfg(args: Namespace) -> CfgNode:
         args.dataset_config_file: ("datasets", "data set"),
         args.config_file: (f"trainers/{name}", f"config of {name}"),
     }
-    stated = set(args.opts[::2])
+    pairs = dict(zip(args.opts[::2], args.opts[1::2], strict=False))
+    stated = set(pairs)
     for path in [str(yamls.find(path, *place)) for path, place in given.items() if path]:
         node = read_yaml(path, cfg)
-        stated |= set(flatten(node))
-        merge(cfg, node, path)
+        chosen = for_dataset(node, pairs.get("DATASET.NAME", cfg.DATASET.NAME), path)
+        for part in (node, chosen):
+            stated |= set(flatten(part))
+            merge(cfg, part, path)
     flags = {
         "DATASET.ROOT": args.root,
         "OUTPUT_DIR": args.output_dir,
@@ -134,6 +137,16 @@ def read_yaml(path: str, cfg: CfgNode) -> CfgNode:
     except Exception as error:  # yaml and yacs have many complaints
         raise UserError(f"{path} is not a config file: {error}") from None
     return follow_alias(node, cfg, path)
+
+
+def for_dataset(node: CfgNode, dataset: str, path: str) -> CfgNode:
+    """Takes DATASETS out of a trainer's yaml -> what stands there for this data set, in place of the values above it."""
+    told, known = node.pop("DATASETS", CfgNode()), DATASET_REGISTRY.registered_names()
+    names = {name.upper() for name in known}
+    for name in told:
+        if name.upper() not in names:
+            raise UserError(f"{path}: DATASETS names an unknown data set '{name}'.{nearest(name, known)}")
+    return next((part for name, part in told.items() if name.upper() == dataset.upper()), CfgNode())
 
 
 def follow_alias(node: CfgNode, cfg: CfgNode, path: str) -> CfgNode:
