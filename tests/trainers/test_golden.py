@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from reference import FEATURES, FILES, KINDS, build, load, named
+from reference import FEATURES, FILES, KINDS, build, load, named, stand_in
 
 from cilmp.trainers.method import normalise
 
@@ -54,11 +54,3 @@ def test_reference_numbers(name, literal):
     ours = dict(model.named_parameters())
     for key, value in named("grad", golden, model).items():
         assert (ours[key].grad - value).norm() <= 1e-4 * value.norm(), key
-
-
-def stand_in(kind, model, options):
-    """A trainer with what its `backward` reads."""
-    trainer = kind.__new__(kind)
-    trainer.model, trainer.options, trainer.scaler = model, options, None
-    trainer.model_backward = lambda loss: loss.backward()
-    return trainer
