@@ -33,6 +33,7 @@ from dassl.utils import set_random_seed
 class CLIPTrainer(TrainerX):
     method: type[Method]
     folder = "prompt_learner"  # the registered name, which is the checkpoint's folder: as the reference trainers'
+    steps = "images"  # what a training step reads: images, features, or nothing where there are no steps
     defaults: dict = {}  # this trainer's block of cfg.TRAINER
     ranges: dict[str, Range] = {}  # what its options may be, beyond their types
     alias: Sequence[str] = ()  # blocks of a reference's configuration it answers to as well, e.g. TRAINER.COOP

@@ -94,9 +94,8 @@ class Plan:
         for trainer in self.trainers:
             served = facts(trainer)["protocols"] if facts else [self.protocol]
             if self.protocol not in served:
-                raise UserError(
-                    f"{trainer} knows only the classes it was trained on, so no {self.protocol}; use {' or '.join(served)}."
-                )
+                known = f"{trainer} knows only the classes it was trained on"
+                raise UserError(f"{known}, so no {self.protocol}; use {' or '.join(served)}.")
         if self.protocol == "cross_dataset" and len(self.datasets) < 2:
             raise UserError("cross_dataset needs a source and at least one target: cross_dataset SOURCE TARGET ...")
         if len(self.extra) % 2:
