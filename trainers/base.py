@@ -221,11 +221,15 @@ class CLIPTrainer(TrainerX):
             )
         self.load_weights(checkpoints.locate(Path(directory) / self.folder, epoch))
 
+    def unpacked(self, saved: dict, path: Path) -> dict:
+        """A checkpoint's content; a reference's file that is no state dict is made one here."""
+        return saved
+
     def load_weights(self, path: Path) -> None:
         """What is trained, from one checkpoint; UserError where it is not there or does not fit."""
         if not self.model.state_dict():
             raise UserError(f"{type(self).__name__} trains nothing: leave MODEL.INIT_WEIGHTS empty.")
-        saved = checkpoints.read(path)
+        saved = checkpoints.read(path, self.unpacked)
         self.model.fit_sizes(saved["state_dict"])
         wanted = self.model.state_dict()
         fitting = checkpoints.fit(path, saved["state_dict"], wanted, self.model.renames, type(self).__name__)
