@@ -3,8 +3,9 @@
     python benchmarks/deep_start.py --root data --out benchmarks/results
 
 Trains on the base classes of PHANTOMS, 16 shots, with each tower's own yaml, and tests base and new.  Starts of the
-tokens before blocks 1, 2, ...: `noise`, N(0, 0.02) as every reference; `loud`, noise as large as what it overwrites
-(the root mean square of the frozen stream there); `words`, the stream of "a photo of a" at these places.
+tokens before blocks 1, 2, ...: `noise`, contexts N(0, 0.02) and CILMP's tokens of an LLM at whatever size they have, as
+every reference; `level`, both as large as what they overwrite (the root mean square of the frozen stream there);
+`words`, contexts the stream of "a photo of a" at these places, tokens of the LLM level.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from cilmp.trainers.engine.config import build_cfg
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
 
-STARTS = ("noise", "loud", "words")
+STARTS = ("noise", "level", "words")
 ABSENT = ("resume", "source_domains", "target_domains", "transforms", "backbone", "head")  # flags that are not given
 
 
@@ -44,12 +45,21 @@ def stream(clip: CLIP, words: str, n: int) -> Iterator[Tensor]:
         x = block(x, causal=clip.text.causal, real=segment.mask)
 
 
+def rms(x: Tensor) -> Tensor:
+    return x.square().mean().sqrt()
+
+
+@torch.no_grad()
 def begin(model: torch.nn.Module, start: str) -> None:
-    for ctx, there in list(zip(model.ctx, stream(model.clip, "a photo of a", len(model.ctx[0])), strict=False))[1:]:
-        if start == "loud":
-            ctx.data *= there.square().mean().sqrt() / 0.02
-        elif start == "words":
-            ctx.data.copy_(there)
+    if start == "noise":
+        return
+    for i, there in enumerate(stream(model.clip, "a photo of a", len(model.ctx[0]))):
+        if 0 < i < len(model.ctx):
+            model.ctx[i].copy_(there if start == "words" else model.ctx[i] * rms(there) / 0.02)
+        if i < len(getattr(model, "layers", ())):  # CILMP's
+            layer, f = model.layers[i], torch.full((1, model.clip.embed), model.clip.embed**-0.5)
+            tokens = layer.literal(model.states, (model.head, model.tail), model.place, f)
+            layer.lora_proj.lora_B *= rms(there) / rms(tokens)
 
 
 def accuracies(trainer: str, config: str, start: str, seed: int, root: Path) -> tuple[float, float]:
