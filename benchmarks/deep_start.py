@@ -1,11 +1,12 @@
-"""How should deep text prompts start on a post-norm tower, which does not normalise what is written into it?
+"""How should deep text prompts enter a post-norm tower, which does not normalise what is written into it?
 
     python benchmarks/deep_start.py --root data --out benchmarks/results
 
-Trains on the base classes of PHANTOMS, 16 shots, with each tower's own yaml, and tests base and new.  Starts of the
-tokens before blocks 1, 2, ...: `noise`, contexts N(0, 0.02) and CILMP's tokens of an LLM at whatever size they have, as
-every reference; `level`, both as large as what they overwrite (the root mean square of the frozen stream there);
-`words`, contexts the stream of "a photo of a" at these places, tokens of the LLM level.
+Trains on the base classes of PHANTOMS, 16 shots, with each tower's own yaml, and tests base and new.  Written as they
+are (MODEL.BACKBONE.NORM_PROMPTS False), tokens before blocks 1, 2, ... start as `noise`: contexts N(0, 0.02) and CILMP's
+tokens of an LLM at whatever size they have, as every reference; `level`: both as large as what they overwrite (the root
+mean square of the frozen stream there); or `words`: contexts the stream of "a photo of a" at these places, tokens of
+the LLM level.  `normed`: from noise, through the LayerNorm that the stream has just passed.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from cilmp.trainers.engine.config import build_cfg
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
 
-STARTS = ("noise", "level", "words")
+STARTS = ("noise", "level", "words", "normed")
 ABSENT = ("resume", "source_domains", "target_domains", "transforms", "backbone", "head")  # flags that are not given
 
 
@@ -51,7 +52,7 @@ def rms(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def begin(model: torch.nn.Module, start: str) -> None:
-    if start == "noise":
+    if start in ("noise", "normed"):
         return
     for i, there in enumerate(stream(model.clip, "a photo of a", len(model.ctx[0]))):
         if 0 < i < len(model.ctx):
@@ -69,6 +70,7 @@ def accuracies(trainer: str, config: str, start: str, seed: int, root: Path) -> 
         with contextlib.redirect_stderr(io.StringIO()):
             for classes in ("base", "new"):
                 opts = ["DATASET.NUM_SHOTS", "16", "DATASET.SUBSAMPLE_CLASSES", classes, "USE_CUDA", "False"]
+                opts += ["MODEL.BACKBONE.NORM_PROMPTS", str(start == "normed")]
                 given = dict(trainer=trainer, dataset_config_file="phantoms", config_file=config, root=str(root))
                 args = argparse.Namespace(**given, seed=seed, output_dir=folder, opts=opts, **dict.fromkeys(ABSENT, ""))
                 set_random_seed(seed)
@@ -88,14 +90,15 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the result")
     parser.add_argument("--trainers", nargs="+", default=["IVLP", "CILMP"])
-    parser.add_argument("--configs", nargs="+", default=["tiny_bert", "tiny"])
+    parser.add_argument("--configs", nargs="+", default=["tiny_bert"])
+    parser.add_argument("--starts", nargs="+", default=list(STARTS), choices=STARTS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     args = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
     for config in args.configs:
         for trainer in args.trainers:
-            for start in STARTS:
+            for start in args.starts:
                 runs = [accuracies(trainer, config, start, seed, args.root) for seed in args.seeds]
                 base, new = ([run[side] for run in runs] for side in (0, 1))
                 row = {"config": config, "trainer": trainer, "start": start}
@@ -106,7 +109,7 @@ def main() -> None:
                 rows.append(row)
                 print(row, flush=True)
     record = {
-        "what": "starts of deep text prompts on a post-norm and a pre-norm tower: PHANTOMS, 16 shots, base to new",
+        "what": "starts of deep text prompts on a post-norm tower: PHANTOMS, 16 shots, base to new",
         "versions": {name: metadata.version(name) for name in ("torch", "numpy")},
         "seeds": args.seeds,
         "rows": rows,

@@ -95,6 +95,7 @@ class CLIPTrainer(TrainerX):
         if self.method.vit_only and not hasattr(clip.visual, "transformer"):
             raise UserError(f"{type(self).__name__} changes the layers of the image tower: it needs a ViT CLIP.")
         self.model = self.method(clip, self.task(), self.options).to(self.device)
+        self.model.norm_prompts = self.cfg.MODEL.BACKBONE.get("NORM_PROMPTS", True)
         self.model.literal = self.options.get("FORWARD", "fast") == "literal"
         if self.cfg.MODEL.INIT_WEIGHTS:
             self.load_weights(Path(self.cfg.MODEL.INIT_WEIGHTS))

@@ -49,6 +49,7 @@ class Method(nn.Module):
     conditional = False  # does the text depend on the image?
     vit_only = False  # does it write into the image tower?
     literal = False  # run the reference's full computation instead of the fast path
+    norm_prompts = True  # do deep text prompts pass the LayerNorm that a post-norm tower's stream has just passed?
     renames: Sequence[tuple[str, str]] = ((r"^prompt_learner\.", ""),)  # reference checkpoints' names -> ours
 
     prompts: ClassPrompts  # of prompt learners
@@ -73,7 +74,17 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def encode_text(self, segments: Sequence[Segment], eot: Tensor, deep: Sequence[Writes] = ()) -> Tensor:
-        """(B or 1, C, E), by the fast path or its literal twin."""
+        """(B or 1, C, E), by the fast path or its literal twin.
+
+        A post-norm block does not normalise what it reads: an LLM's tokens would be several times as loud as the
+        stream, a fresh context nearly silent, and learning is unstable (docs/backbones.md).
+        """
+        blocks = self.clip.text.transformer.blocks
+        if self.norm_prompts and blocks[0].style.post_norm:
+            deep = [
+                {place: Segment(tokens).normed(blocks[i - 1].ln_2).x for place, tokens in writes.items()}
+                for i, writes in enumerate(deep)  # the first is empty
+            ]
         if self.literal:
             return literal.encode_text(self.clip.text, segments, eot, deep)
         return self.clip.text(segments, eot, deep)

@@ -13,6 +13,7 @@ from cilmp.trainers import method as methods
 from cilmp.trainers.cilmp import CILMP
 from cilmp.trainers.cocoop import CoCoOp
 from cilmp.trainers.coop import CoOp
+from cilmp.trainers.ivlp import IVLP
 from cilmp.trainers.maple import MaPLe
 from cilmp.trainers.method import Task
 from cilmp.trainers.promptsrc import PromptSRC
@@ -64,6 +65,7 @@ def test_cilmp_fast_equals_literal(model, classnames, data):
     options["PROMPT_DEPTH_VISION"] = data.draw(st.integers(1, model.visual.depth))
     options["INTERVENTION"] = data.draw(st.sampled_from(sorted(INTERVENTIONS)))
     method = CILMP.build(model, Task(classnames, states=states), **options).double().train()
+    method.norm_prompts = data.draw(st.booleans())
     compare(method, *batch(model, data.draw(st.integers(1, 3)), len(classnames)))
 
 
@@ -91,11 +93,33 @@ def test_deep_prompts_and_class_tokens_fast_equal_literal(model, classnames, n, 
     depths = data.draw(st.integers(1, model.text.depth)), data.draw(st.integers(0, model.visual.depth))
     options = dict(N_CTX_TEXT=n, N_CTX_VISION=2, PROMPT_DEPTH_TEXT=depths[0], PROMPT_DEPTH_VISION=depths[1])
     method = PromptSRC.build(model, Task(classnames), TEMPLATES=("a {}.", "the {}."), **options)
+    method.norm_prompts = data.draw(st.booleans())
     compare(method.double().train(), *batch(model, 2, len(classnames)))
     if model.text.depth > 1:
         options = dict(N_CTX=n, TEMPLATE="a {}, seen.", CLASS_DEPTH=data.draw(st.integers(1, model.text.depth - 1)))
         method = TCP.build(model, Task(classnames), **options)
         compare(method.double().train(), *batch(model, 2, len(classnames)))
+
+
+@pytest.mark.parametrize("kind", ["openai", "biomedclip"])
+def test_deep_prompts_pass_the_norm_of_a_post_norm_stream(kind):
+    """As if what is written had been normalised by hand with the LayerNorm ahead of its block, and nothing else."""
+    clip = random_clip(2, 3, 3, kind=kind)
+    task = Task(CLASSNAMES)
+    method = IVLP.build(clip, task, PROMPT_DEPTH_TEXT=3, PROMPT_DEPTH_VISION=1).double().eval()
+    image = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    with torch.no_grad():
+        normed = method(image)
+        method.norm_prompts = False
+        plain = method(image)
+        for block, ctx in zip(clip.text.transformer.blocks, method.ctx[1:], strict=False):
+            ctx.data = block.ln_2(ctx)
+        by_hand = method(image)
+    if kind == "openai":
+        assert torch.equal(normed, plain)
+    else:
+        torch.testing.assert_close(normed, by_hand, rtol=1e-12, atol=1e-12)
+        assert not torch.allclose(normed, plain, rtol=1e-3)
 
 
 @pytest.mark.parametrize("literal", [False, True])

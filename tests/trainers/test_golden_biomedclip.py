@@ -74,7 +74,9 @@ def test_reference_numbers(name, literal, precision, folder):
 
 
 class Written(Method):
-    """Deep prompts that are parameters themselves, those of each (image, class) too."""
+    """Deep prompts that are parameters themselves, those of each (image, class) too, written as they are."""
+
+    norm_prompts = False
 
     def __init__(self, clip, tensors: dict, said: dict):
         super().__init__(clip)

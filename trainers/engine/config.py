@@ -45,6 +45,9 @@ def default_cfg() -> CfgNode:
     cfg.DATASET.FEATURE_CACHE = ""  # their folder; empty: ~/.cache/cilmp/features
     cfg.MODEL.BACKBONE.PATH = ""  # a local file of weights, or a folder
     cfg.MODEL.BACKBONE.ACTIVATION = ""  # quick_gelu or gelu, of a file that does not say it
+    cfg.MODEL.BACKBONE.NORM_PROMPTS = (
+        True  # deep prompts pass a post-norm tower's LayerNorm; False: written as they are
+    )
     cfg.TEST.EVALUATOR = "Medical"
     cfg.TEST.SAVE_PREDICTIONS = False
     for name in TRAINER_REGISTRY.registered_names():
