@@ -3,10 +3,11 @@
     python benchmarks/deep_start.py --root data --out benchmarks/results
 
 Trains on the base classes of PHANTOMS, 16 shots, with each tower's own yaml, and tests base and new.  Written as they
-are (MODEL.BACKBONE.NORM_PROMPTS False), tokens before blocks 1, 2, ... start as `noise`: contexts N(0, 0.02) and CILMP's
-tokens of an LLM at whatever size they have, as every reference; `level`: both as large as what they overwrite (the root
-mean square of the frozen stream there); or `words`: contexts the stream of "a photo of a" at these places, tokens of
-the LLM level.  `normed`: from noise, through the LayerNorm that the stream has just passed.
+are (MODEL.BACKBONE.NORM_PROMPTS False), tokens before blocks 1, 2, ... start as
+`noise`   contexts N(0, 0.02) and CILMP's tokens of an LLM at whatever size they have, as every reference;
+`level`   both as large as what they overwrite, the root mean square of the frozen stream there;
+`words`   contexts the stream of "a photo of a" at these places, tokens of the LLM level.
+`normed`  starts from noise and passes the LayerNorm that the stream has just passed.
 """
 
 from __future__ import annotations
