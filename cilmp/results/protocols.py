@@ -119,7 +119,7 @@ def dropping(table: Table, source: str) -> Table:
     """With the drop, seed by seed; and how to learn whether a target holds images that were trained on."""
     rows = [(labels, [*cells, Drop(cells[0], cells[-1])]) for labels, cells in table.rows]
     targets = " ".join(table.columns[1:-1])
-    note = f"images in both sets would hide the drop: cilmp data check {source} --against {targets}"
+    note = f"images in both sets would hide the drop: cilmp data check {source} --root DATA --against {targets}"
     return Table(table.title, table.labels, [*table.columns, "drop"], rows, notes=[note])
 
 

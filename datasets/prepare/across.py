@@ -32,8 +32,11 @@ def shared(here: Seen, there: Seen) -> dict:
             alike.add(j)
             continue
         leaked.add(j)
-        found = leaks["identical pixels" if here.prints[i].pixels == there.prints[j].pixels else "similar image"]
-        found.append([f"{part} {item.path}", f"{other} {theirs.path}", *([f"{bits} of 256 bits"] if bits else [])])
+        pair = [f"{part} {item.path}", f"{other} {theirs.path}"]
+        if here.prints[i].pixels == there.prints[j].pixels:
+            leaks["identical pixels"].append(pair)
+        else:
+            leaks["similar image"].append([*pair, f"{bits} of 256 bits"])
     tests = sum(part == "test" for part, _ in there.there)
     lost = [*here.absent, *here.unreadable, *there.absent, *there.unreadable]
     return {"leaks": leaks, "leaked": len(leaked), "tests": tests, "alike": len(alike - leaked), "not compared": lost}

@@ -137,7 +137,7 @@ def require_trained(cfg: CfgNode, folder: Path) -> None:
     skipped = tuple(block + option for option in UNREAD_IN_TESTS)
     source = trained.get("DATASET.NAME")
     same_data = source == classes_of(cfg)
-    if cfg.DATASET.CLASSES_OF and not same_data:
+    if cfg.DATASET.CLASSES_OF and source and not same_data:
         raise UserError(
             f"DATASET.CLASSES_OF is {cfg.DATASET.CLASSES_OF}, and the prompts in {folder} were trained on {source}."
         )
