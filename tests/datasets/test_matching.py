@@ -71,8 +71,17 @@ def test_declared_maps_speak_of_classes_that_exist(name, source, tmp_path):
     assert read(tmp_path, name, CLASSES_OF=source).classnames == list(origin.classnames)
 
 
-@pytest.mark.parametrize("target, source", [("BRISC", "BTMRI"), ("BTMRI_P", "BTMRI"), ("BTMRI_S", "BTMRI"), ("BUID", "UDIAT"),
-                                            ("RETINAMNIST", "APTOS"), ("PNEUMONIA2", "CPN_X_RAY")])  # fmt: skip
+@pytest.mark.parametrize(
+    "target, source",
+    [
+        ("BRISC", "BTMRI"),
+        ("BTMRI_P", "BTMRI"),
+        ("BTMRI_S", "BTMRI"),
+        ("BUID", "UDIAT"),
+        ("RETINAMNIST", "APTOS"),
+        ("PNEUMONIA2", "CPN_X_RAY"),
+    ],
+)
 def test_classes_of_one_name_need_no_map(target, source, tmp_path):
     place(tmp_path, target)
     place(tmp_path, source)

@@ -61,6 +61,7 @@ def test_a_seed_that_lacks_is_shown(numbers):
 def test_classes_without_an_image_make_a_second_table(numbers):
     both = protocols.domain_generalisation(runs.prepare(found(numbers, present=95.0)))
     assert len(both) == 2 and "no answers" in both[1].title and "no answers" not in both[0].title
+    assert "drop" in both[0].columns and "drop" not in both[1].columns
     row = dict(both[1].rows)["CoOp",]
     assert [cell.mean for cell in row[:4]] == pytest.approx([numbers["CoOp"][0].mean(), 95, 95, 95])
     assert dict(both[0].rows)["CoOp",][1].mean == pytest.approx(numbers["CoOp"][1].mean())

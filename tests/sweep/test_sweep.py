@@ -197,7 +197,7 @@ def test_a_run_with_other_options_is_said(place):
     (["base2new", "--trainers", "CoOpp"], "Did you mean CoOp"),
     (["base2new", "--trainers", "LinearProbe"], "no base2new; use few_shot or full"),
     (["cross_dataset", "busi", "--cfg", "tiny"], "needs a source and at least one target"),
-    (["domain_generalisation", "busi", "--cfg", "tiny"], "domain_generalisation needs a source and at least one target"),
+    (["domain_generalisation", "busi", "--cfg", "tiny"], "domain_generalisation needs a source and"),
     (["base2new", "--program", "trane.py"], "No program trane.py"),
 ])  # fmt: skip
 def test_slips_are_one_line_before_anything_starts(place, arguments, said):
