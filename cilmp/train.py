@@ -89,8 +89,11 @@ def main() -> None:
     seconds = {}
     if args.no_train:
         return
-    if args.eval_only and not args.model_dir and getattr(trainer, "_models", None):
-        raise UserError(f"--eval-only tests what {cfg.TRAINER.NAME} has learned: name its run's folder as --model-dir.")
+    if args.eval_only and not (args.model_dir or cfg.MODEL.INIT_WEIGHTS) and getattr(trainer, "_models", None):
+        raise UserError(
+            f"--eval-only tests what {cfg.TRAINER.NAME} has learned: name its run's folder as --model-dir, or a file "
+            "as MODEL.INIT_WEIGHTS."
+        )
     if parallel.rank() == 0:
         provenance.spare_record(cfg)
         if not args.eval_only:

@@ -104,6 +104,7 @@ def load(model: nn.Module, values: dict[str, Tensor]) -> None:
     for key, value in values.items():
         ours[key].data.copy_(value)
 
+
 def stand_in(kind, model, options):
     """A trainer with what its `backward` reads."""
     trainer = kind.__new__(kind)

@@ -34,6 +34,7 @@ from dassl.utils import set_random_seed
 class CLIPTrainer(TrainerX):
     method: type[Method]
     folder = "prompt_learner"  # the registered name, which is the checkpoint's folder: as the reference trainers'
+    steps = "images"  # what a training step reads: images, features, or nothing where there are no steps
     defaults: dict = {}  # this trainer's block of cfg.TRAINER
     ranges: dict[str, Range] = {}  # what its options may be, beyond their types
     alias: Sequence[str] = ()  # blocks of a reference's configuration it answers to as well, e.g. TRAINER.COOP
@@ -222,11 +223,15 @@ class CLIPTrainer(TrainerX):
             )
         self.load_weights(checkpoints.locate(Path(directory) / self.folder, epoch))
 
+    def unpacked(self, saved: dict, path: Path) -> dict:
+        """A checkpoint's content; a reference's file that is no state dict is made one here."""
+        return saved
+
     def load_weights(self, path: Path) -> None:
         """What is trained, from one checkpoint; UserError where it is not there or does not fit."""
         if not self.model.state_dict():
             raise UserError(f"{type(self).__name__} trains nothing: leave MODEL.INIT_WEIGHTS empty.")
-        saved = checkpoints.read(path)
+        saved = checkpoints.read(path, self.unpacked)
         self.model.fit_sizes(saved["state_dict"])
         wanted = self.model.state_dict()
         fitting = checkpoints.fit(path, saved["state_dict"], wanted, self.model.renames, type(self).__name__)

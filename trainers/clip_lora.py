@@ -7,86 +7,25 @@ W and takes it out again before backward, whose gradients then miss it; not here
 ITERATIONS (500 in the reference) are steps a shot, whatever the number of images: the epochs follow from them; 0 leaves
 OPTIM.MAX_EPOCH.  The rate follows a cosine by epoch to 0 (the reference: by step, to 1e-6).
 
-Axes: C classes, n tokens, r rank, D width.
+Axes: C classes, E joint embedding.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from cilmp.clip.block import Attention
 from cilmp.clip.model import CLIP
+from cilmp.errors import UserError
+from cilmp.lora import AdaptedAttention
 from cilmp.templates import DEFAULT, text_features
 from cilmp.trainers.base import CLIPTrainer
 from cilmp.trainers.engine.ranges import AT_LEAST_0, COUNT, FORWARD, PREC, Range, number, one_of
 from cilmp.trainers.method import Method, Task
 from dassl.engine import TRAINER_REGISTRY
-
-
-class LowRank(nn.Module):
-    """A change of a square matrix: nothing at first."""
-
-    def __init__(self, width: int, options):
-        super().__init__()
-        self.w_lora_A = nn.Parameter(torch.empty(options.R, width))  # (r, D)
-        self.w_lora_B = nn.Parameter(torch.zeros(width, options.R))  # (D, r)
-        nn.init.kaiming_uniform_(self.w_lora_A, a=math.sqrt(5))
-        self.scale, self.dropout = options.ALPHA / math.sqrt(options.R), options.DROPOUT
-
-    def merged(self, weight: Tensor) -> Tensor:
-        """weight (D, D) with the change."""
-        return (weight + self.scale * (self.w_lora_B @ self.w_lora_A)).to(weight.dtype)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., D) -> what the change adds to the projection (..., D)."""
-        x = F.dropout(x, self.dropout, self.training).to(self.w_lora_A.dtype)
-        return self.scale * F.linear(F.linear(x, self.w_lora_A), self.w_lora_B)
-
-
-class AdaptedLinear(LowRank):
-    """In the place of an attention's output projection."""
-
-    def __init__(self, linear: nn.Linear, options):
-        super().__init__(linear.in_features, options)
-        self.weight, self.bias = linear.weight, linear.bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return F.linear(x, self.merged(self.weight), self.bias)
-        y = F.linear(x, self.weight, self.bias)
-        return y + super().forward(x).to(y.dtype)
-
-
-class AdaptedAttention(Attention):
-    """An attention's own weights, with changes of some parts of "qkvo"."""
-
-    def __init__(self, attention: Attention, options):
-        super().__init__(attention.width, attention.heads)
-        self.in_proj_weight, self.in_proj_bias = attention.in_proj_weight, attention.in_proj_bias
-        self.out_proj = AdaptedLinear(attention.out_proj, options) if "o" in options.PARAMS else attention.out_proj
-        self.changed = {part for part in options.PARAMS if part != "o"}
-        for part in sorted(self.changed):
-            self.add_module(f"{part}_proj", LowRank(self.width, options))
-
-    def changes(self, parts: str) -> list[LowRank | None]:
-        return [self.get_submodule(f"{part}_proj") if part in self.changed else None for part in parts]
-
-    def rows(self, parts: str) -> tuple[Tensor, Tensor]:
-        weight, bias = super().rows(parts)
-        pairs = zip(weight.split(self.width), self.changes(parts), strict=True)
-        return torch.cat([change.merged(rows) if change else rows for rows, change in pairs]), bias
-
-    def project(self, x: Tensor, parts: str = "qkv") -> Tensor:
-        if not self.training:
-            return super().project(x, parts)
-        y = F.linear(x, *super().rows(parts))
-        pairs = zip(y.split(self.width, dim=-1), self.changes(parts), strict=True)
-        return torch.cat([part + change(x).to(y.dtype) if change else part for part, change in pairs], dim=-1)
 
 
 class AdaptedTowers(Method):
@@ -104,10 +43,11 @@ class AdaptedTowers(Method):
         self.register_buffer("fixed", fixed, persistent=False)  # (1, C, E) of a text tower that stays as it is
         sentences = [DEFAULT.format(name.replace("_", " ")) for name in task.classnames]
         self.register_buffer("tokens", clip.tokenize(sentences), persistent=False)
+        change = "".join(options.PARAMS), options.R, options.ALPHA / math.sqrt(options.R), options.DROPOUT
         towers = {"vision": [clip.visual], "text": [clip.text], "both": [clip.text, clip.visual]}[options.ENCODER]
         self.adapted: Sequence[AdaptedAttention] = []
         for block in (block for tower in towers for block in tower.transformer.blocks):
-            block.attn = AdaptedAttention(block.attn, options)
+            block.attn = AdaptedAttention(block.attn, *change)
             self.adapted = [*self.adapted, block.attn]
 
     def text(self, f: Tensor) -> Tensor:
@@ -142,3 +82,27 @@ class CLIPLoRA(CLIPTrainer):
             self.cfg.defrost()
             self.cfg.OPTIM.MAX_EPOCH = self.max_epoch
             self.cfg.freeze()
+
+    def unpacked(self, saved: dict, path: Path) -> dict:
+        """Also the reference's own file, {'weights': {'layer_0': {'q_proj': {'w_lora_A', 'w_lora_B'}, ...}, ...},
+        'metadata': ...}, whose layers are the adapted blocks of the text tower, then of the image tower."""
+        if not {"weights", "metadata"} <= saved.keys():
+            return saved
+        there = saved["metadata"] | {"params": sorted(saved["metadata"].get("params", []))}
+        asked = {"r": self.options.R, "alpha": self.options.ALPHA, "encoder": self.options.ENCODER}
+        for key, value in {**asked, "params": sorted(self.options.PARAMS), "position": "all"}.items():
+            if there.get(key) != value:
+                raise UserError(
+                    f"{path} was trained with {key} {there.get(key)}, and here it is {value}: set "
+                    f"TRAINER.CLIPLORA.{key.upper()}, where there is such an option, to the file's."
+                )
+        names = {module: name for name, module in self.model.named_modules()}
+        layers = [names[attention] for attention in self.model.adapted]
+        if saved["weights"].keys() != {f"layer_{i}" for i in range(len(layers))}:
+            raise UserError(f"{path} changes {len(saved['weights'])} blocks, and this backbone has {len(layers)}.")
+        state = {}
+        for i, layer in enumerate(layers):
+            for part, matrices in saved["weights"][f"layer_{i}"].items():
+                part = "out_proj" if part == "proj" else part
+                state |= {f"{layer}.{part}.{name}": value for name, value in matrices.items()}
+        return {"state_dict": state}

@@ -85,6 +85,7 @@ class Rows(Dataset):
 class FrozenTrainer(CLIPTrainer):
     """Dassl's loop and test on features.  An option VIEWS is the number of augmented views of a training image."""
 
+    steps = "features"
     keeps = True  # are features kept?  Not where the last bits, which depend on what shared a batch, decide numbers
 
     @functools.cached_property
@@ -160,6 +161,8 @@ class FrozenTrainer(CLIPTrainer):
 
 class FeatureTrainer(FrozenTrainer):
     """A subclass says what `fit` does with the features, at once and without Dassl's loop."""
+
+    steps = ""
 
     def fit(self, train: Features, val: Features | None) -> None:
         """Set what the method keeps.  val, as in a test, is None where the data set has no validation images."""

@@ -9,14 +9,11 @@ Counted by torch.utils.flop_counter for one image: a forward pass with the class
 from __future__ import annotations
 
 import argparse
-import contextlib
 import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch.backends import cuda
-from torch.utils.flop_counter import FlopCounterMode
 
 import cilmp.trainers  # noqa: F401  registers them
 from cilmp.analysis import charts
@@ -26,18 +23,20 @@ from cilmp.clip.tokenizers import word_pieces
 from cilmp.clip.towers import ImageTower, TextTower
 from cilmp.errors import exit_on_user_error
 from cilmp.files import writing
+from cilmp.trainers.engine.config import trainers
+from cilmp.trainers.engine.flops import cost
 from cilmp.trainers.method import Method, Task
 from dassl.engine import TRAINER_REGISTRY
 
 CLASSES = ("normal fundus", "fundus with age-related macular degeneration")
-TRAINERS = ("ZeroshotCLIP", "CoOp", "CoCoOp", "MaPLe", "CILMP")
+SAID = 50  # sentences of a class, as BiomedCoOp
 STATES = 32, 4096
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("flops"), help="name of the figure without suffix")
-    parser.add_argument("--trainers", nargs="+", default=list(TRAINERS), choices=TRAINERS)
+    parser.add_argument("--trainers", nargs="+", default=trainers(), choices=trainers())
     parser.add_argument("--classes", nargs="+", default=list(CLASSES), help="other class names")
     return parser.parse_args(argv)
 
@@ -62,53 +61,21 @@ def build(name: str, clip: CLIP, classnames: Sequence[str], states: tuple[int, i
     """A trainer's method on this CLIP, with its own defaults and the usual four words of context."""
     kind = TRAINER_REGISTRY.get(name)
     words = {"CTX_INIT": "a photo of a"} if "CTX_INIT" in kind.defaults else {}
-    return kind.build(clip, Task(classnames, states=[torch.randn(states) for _ in classnames]), **words)
+    sentences = [[f"a photo of a {name}."] * SAID for name in classnames] if "SENTENCES" in kind.defaults else None
+    task = Task(classnames, states=[torch.randn(states) for _ in classnames], sentences=sentences)
+    return kind.build(clip, task, **words)
 
 
-@contextlib.contextmanager
-def plain_attention():
-    """Attention as matrix products: the counter does not know the CPU's fused kernel and would count it as nothing."""
-    before = cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled()  # these switches hold on a CPU too
-    cuda.enable_flash_sdp(False)
-    cuda.enable_mem_efficient_sdp(False)
-    try:
-        yield
-    finally:
-        cuda.enable_flash_sdp(before[0])
-        cuda.enable_mem_efficient_sdp(before[1])
-
-
-def count(model, literal: bool, train: bool) -> int:
-    """FLOPs of one image."""
-    model.literal = literal
-    model.train(train)
-    image, label = torch.zeros(1, 3, 224, 224), torch.zeros(1, dtype=torch.long)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    for p in trained:
-        p.requires_grad_(train)  # the counter trips over parameters that want gradients where none are taken
-    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(train), plain_attention():
-        if train:
-            losses, _ = model.losses(image, label)
-            sum(losses.values()).backward()
-        else:
-            model(image)
-    for p in trained:
-        p.requires_grad_(True)
-        p.grad = None
-    return counter.get_total_flops()
-
-
-def measure(trainers: Sequence[str], classnames: list[str]) -> list[dict]:
+def measure(names: Sequence[str], classnames: list[str]) -> list[dict]:
     """One row a trainer: GFLOPs of both steps on both paths, and trained parameters."""
     clip, rows = vit_b16(), []
-    for name in trainers:
+    for name in names:
         model = build(name, clip, classnames)
-        parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        row = dict(trainer=name, parameters=parameters)
-        for literal in (True, False):
-            path = "literal" if literal else "fast"
-            row[f"forward {path}"] = count(model, literal, train=False) / 1e9
-            row[f"step {path}"] = count(model, literal, train=True) / 1e9 if parameters else None
+        row = dict(trainer=name, parameters=sum(p.numel() for p in model.parameters() if p.requires_grad))
+        for model.literal in (True, False):
+            path = "literal" if model.literal else "fast"
+            for part, gflops in cost(model, TRAINER_REGISTRY.get(name).steps).items():
+                row[f"{part} {path}"] = gflops
         rows.append(row)
     return rows
 

@@ -6,7 +6,7 @@ cilmp report output --out report.html
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -223,10 +223,18 @@ def settings(runs: list[dict]) -> str:
         code = sorted({str(run.get("commit", ""))[:10] for run in mine} - {""})
         versions = {f"{k} {v}" for run in mine for k, v in run.get("versions", {}).items() if v}
         cost = f"{np.mean(seconds):.1f}" if seconds else "?"
-        rows.append([name, len(mine), ", ".join(trained), cost, ", ".join(where), ", ".join(code), options,
+        work = [spread(run.get("gflops", {}).get(part) for run in mine) for part in ("forward", "step")]
+        rows.append([name, len(mine), ", ".join(trained), *work, cost, ", ".join(where), ", ".join(code), options,
                      ", ".join(sorted(versions))])  # fmt: skip
-    head = ["trainer", "runs", "trained parameters", "seconds a run", "device", "commit", "options", "versions"]
+    head = ["trainer", "runs", "trained parameters", "GFLOP an image", "GFLOP in a step", "seconds a run", "device"]
+    head += ["commit", "options", "versions"]
     return page.definitions(rows, head)
+
+
+def spread(numbers: Iterable[float | None]) -> str:
+    """One number, or the range of several; '-' where there is none."""
+    found = sorted(number for number in numbers if number is not None)
+    return " to ".join(dict.fromkeys(f"{number:.3g}" for number in (found[0], found[-1]))) if found else "-"
 
 
 if __name__ == "__main__":

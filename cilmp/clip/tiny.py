@@ -15,7 +15,7 @@ from cilmp.clip.model import CLIP
 
 ASSETS = Path(__file__).parents[1] / "assets"
 TINY, TINY_BERT = ASSETS / "tiny.safetensors", ASSETS / "tiny_bert.safetensors"
-SIZE, CONTEXT = 64, 77  # pixels a side, tokens
+SIZE, CONTEXT = 64, 256  # pixels a side; tokens, as BiomedCLIP: words it does not know become letters
 # BiomedCLIP's towers: timm's ViT, and BERT read at [CLS]
 IMAGE: dict[str, Any] = dict(heads=2, style=Style("gelu", 1e-6), pre=False, bias=True, head="plain")
 TEXT: dict[str, Any] = dict(

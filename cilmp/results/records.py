@@ -95,6 +95,7 @@ FIELDS = {
     "made_from": Field("object of strings"),
     "seconds": Field("object of numbers or null", "s"),
     "peak_memory_mb": Field("number or null", "MB"),
+    "gflops": Field("object of numbers or null", "GFLOP an image"),
     "trainable_parameters": Field("integer"),
     "device": Field("string"),
     "knowledge": Field("object or null"),

@@ -12,7 +12,7 @@ from cilmp.results import records
 from cilmp.results.tables import Cell, Table
 
 FOUR_METRICS = ("accuracy", "macro_f1", "auroc", "kappa")  # the paper's
-LESS_IS_BETTER = ("ece", "seconds", "peak_memory_mb", "trainable_parameters")
+LESS_IS_BETTER = ("ece", "seconds", "peak_memory_mb", "gflops", "trainable_parameters")
 # of methods, in the order of a table
 KINDS = ("zero-shot", "training-free", "probe", "adapter", "prompt", "fine-tuning")
 

@@ -141,9 +141,8 @@ def share(args: argparse.Namespace, plan: Plan) -> tuple[list[str], int, int]:
     if args.gpus is not None and args.launcher == "local":
         gpus.check(devices)
     cores = system.cores()
-    small = all(
-        plan.config_of(data).startswith("tiny") for data in plan.datasets
-    )  # loses more to a second thread than it gains
+    # a toy loses more to a second thread than it gains
+    small = all(plan.config_of(data).startswith("tiny") for data in plan.datasets)
     slots = args.jobs or (len(devices) if devices else cores if small else max(1, cores // 2))
     return devices, slots, max(1, cores // slots)
 

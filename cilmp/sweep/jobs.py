@@ -94,13 +94,11 @@ class Plan:
         for trainer in self.trainers:
             served = facts(trainer)["protocols"] if facts else [self.protocol]
             if self.protocol not in served:
-                raise UserError(
-                    f"{trainer} knows only the classes it was trained on, so no {self.protocol}; use {' or '.join(served)}."
-                )
+                known = f"{trainer} knows only the classes it was trained on"
+                raise UserError(f"{known}, so no {self.protocol}; use {' or '.join(served)}.")
         if PROTOCOLS[self.protocol] in (cross_dataset, domain_generalisation) and len(self.datasets) < 2:
-            raise UserError(
-                f"{self.protocol} needs a source and at least one target: {self.protocol} SOURCE TARGET ..."
-            )
+            told = f"{self.protocol} needs a source and at least one target"
+            raise UserError(f"{told}: {self.protocol} SOURCE TARGET ...")
         if len(self.extra) % 2:
             raise UserError(f"Options come in pairs KEY VALUE; '{self.extra[-1]}' has no value.")
 

@@ -45,7 +45,8 @@ WRONG = [
     ("seed", "1"), ("seed", None), ("per_class", []), ("per_class", {"benign": "80"}), ("metrics", [1]),
     ("metrics", {"accuracy": "50"}), ("metrics", {"accuracy": True}), ("metrics", {"accuracy": 10**400}),
     ("options", None), ("options", []), ("seconds", 12), ("seconds", {"total": "12"}), ("peak_memory_mb", "1 GB"),
-    ("trainable_parameters", 1.5), ("device", None), ("knowledge", "llama"), ("model_dir", 5), ("commit", None),
+    ("trainable_parameters", 1.5), ("gflops", 3), ("device", None), ("knowledge", "llama"), ("model_dir", 5),
+    ("commit", None),
     ("versions", {"torch": 2.2}), ("finished", 2026), ("method", "prompt"), ("method", {"year": "2021"}),
     ("method", {"kind": ["prompt"]}),
 ]  # fmt: skip

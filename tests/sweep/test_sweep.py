@@ -114,10 +114,8 @@ def test_dry_run_tells_states_and_commands(place):
 
 
 def plan(place, **change):
-    base = dict(
-        protocol="few_shot", configs=place / "configs", data="", output=Path("out"), datasets=["busi", "kvasir"]
-    )
-    base |= dict(trainers=["CoOp"], seeds=[1], shots=[16], config="tiny")
+    base = dict(protocol="few_shot", configs=place / "configs", data="", output=Path("out"))
+    base |= dict(datasets=["busi", "kvasir"], trainers=["CoOp"], seeds=[1], shots=[16], config="tiny")
     return jobs.Plan(**base | change)
 
 

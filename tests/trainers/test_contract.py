@@ -13,12 +13,14 @@ import torch
 from models import CLASSNAMES, openai_clip
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import cilmp.datasets
 import cilmp.trainers  # noqa: F401  both register
 from cilmp.clip.backbones import TINY, load_clip
 from cilmp.trainers.engine.config import default_cfg, merge, merge_pairs, read_yaml, trainers
-from cilmp.trainers.features import FeatureTrainer
+from cilmp.trainers.engine.flops import cost, plain_attention
+from cilmp.trainers.features import FeatureTrainer, FrozenTrainer
 from cilmp.trainers.method import Task
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import load_checkpoint, set_random_seed
@@ -172,6 +174,23 @@ def test_the_rate_follows_the_schedule(run):
     cosine = [(1 + math.cos(math.pi * (epoch - WARM) / EPOCHS)) / 2 for epoch in range(WARM, EPOCHS)]
     rates = [1e-5] * WARM + [run.trainer.cfg.OPTIM.LR * factor for factor in cosine]
     assert run.rates == pytest.approx([rate for rate in rates for _ in range(STEPS)] if run.in_steps else [])
+
+
+def test_its_work_is_counted_and_nothing_is_moved_by_it(run):
+    """Of one image: the tower at least; a step through it is more, one on its features less, and a fit has none."""
+    model, clip = run.trainer.model, run.trainer.model.clip
+    before = state(model)
+    found = cost(model, run.trainer.steps)
+    assert not changed(before, state(model)) and all(p.grad is None for p in model.parameters())
+    with FlopCounterMode(display=False) as tower, torch.no_grad(), plain_attention():
+        clip.visual(run.image[:1])
+    assert found["forward"] >= tower.get_total_flops() / 1e9 > 0
+    if not run.in_steps:
+        assert found["step"] is None
+    elif isinstance(run.trainer, FrozenTrainer):
+        assert 0 < found["step"] < found["forward"] / 10
+    else:
+        assert found["step"] > found["forward"]
 
 
 def test_a_run_ends_with_the_average_of_its_epochs_where_it_takes_one(run):

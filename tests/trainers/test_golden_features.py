@@ -10,8 +10,10 @@ from models import CLASSNAMES, TOWERS, random_clip
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch.nn import functional as F
+from yacs.config import CfgNode
 
 from cilmp.clip import build
+from cilmp.errors import UserError
 from cilmp.templates import text_features
 from cilmp.trainers.clip_adapter import CLIPAdapter
 from cilmp.trainers.clip_lora import CLIPLoRA
@@ -235,6 +237,36 @@ def test_clip_lora(name, options, literal):
     for key, value in of("after3.").items():
         near(ours[key], value)
     close(model.eval().infer(golden["images.test"]), golden["after3.logits.test"], 1e-3)
+
+
+@pytest.mark.parametrize("name", ["cliplora_both_qkv_r2", "cliplora_vision_qkvo_r4"])
+def test_clip_lora_s_own_file_loads(name, tmp_path):
+    """Written in its layout: layers of the text tower first, matrices by part, the output projection as `proj`."""
+    _, golden, said = read(name, CLIPLoRA)
+    encoder, params, r = said["encoder"], json.loads(said["params"]), int(said["r"])
+    options = dict(ENCODER=encoder, PARAMS=params, R=r, ALPHA=float(said["alpha"]), DROPOUT=0.0)
+    blocks = [f"{tower}transformer.resblocks.{i}.attn" for tower in ("", "visual.") for i in range(3)]
+    blocks = blocks[3:] if encoder == "vision" else blocks
+    parts = ["proj" if part == "o" else f"{part}_proj" for part in params]
+    matrices = ("w_lora_A", "w_lora_B")
+    layers = {f"layer_{i}": {part: {m: golden[f"param.{block}.{part}.{m}"] for m in matrices} for part in parts}
+              for i, block in enumerate(blocks)}  # fmt: skip
+    told = {"r": r, "alpha": int(float(said["alpha"])), "encoder": encoder, "params": params, "position": "all"}
+    torch.save({"weights": layers, "metadata": told}, tmp_path / "theirs.pt")
+    trainer = CLIPLoRA.__new__(CLIPLoRA)
+    trainer.model = read(name, CLIPLoRA, **options)[0]
+    trainer.options = CfgNode(CLIPLoRA.defaults | options)
+    trainer.load_weights(tmp_path / "theirs.pt")
+    with torch.no_grad():
+        close(trainer.model(golden["images"]), golden["logits"], 2e-4)
+    for change, told_of in (({"alpha": 3}, "alpha 3, and here"), ({"position": "top3"}, "position top3, and here")):
+        torch.save({"weights": layers, "metadata": told | change}, tmp_path / "other.pt")
+        with pytest.raises(UserError, match=told_of):
+            trainer.load_weights(tmp_path / "other.pt")
+    del layers["layer_0"]
+    torch.save({"weights": layers, "metadata": told}, tmp_path / "other.pt")
+    with pytest.raises(UserError, match=f"changes {len(blocks) - 1} blocks"):
+        trainer.load_weights(tmp_path / "other.pt")
 
 
 def test_clip_lora_drops_inputs_of_its_changes_in_training_alone():

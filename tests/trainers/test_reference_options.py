@@ -60,7 +60,8 @@ def test_slips_are_one_line(trainer, key, value, said, tmp_path):
 @pytest.mark.parametrize("pairs, w", [({}, 2.0), ({"TRAINER.KGCOOP.W": 3}, 3.0), ({"DATASET.NAME": "KVASIR"}, 6.0)])
 def test_what_was_published_for_one_data_set_is_used_there_alone(pairs, w, tmp_path):
     """A value of the command line stands above it, the file's own below."""
-    told = "TRAINER: {KGCOOP: {W: 5}}\nDATASETS: {Phantoms: {TRAINER: {KGCOOP: {W: 2}}}, Kvasir: {TRAINER: {KGCOOP: {W: 6}}}}"
+    told = "TRAINER: {KGCOOP: {W: 5}}\n"
+    told += "DATASETS: {Phantoms: {TRAINER: {KGCOOP: {W: 2}}}, Kvasir: {TRAINER: {KGCOOP: {W: 6}}}}"
     assert options("KgCoOp", told, pairs, tmp_path)["W"] == w
     assert options("KgCoOp", told, {"DATASET.NAME": "BUSI"}, tmp_path)["W"] == 5.0
 

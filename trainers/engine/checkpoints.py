@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -28,12 +28,17 @@ def locate(folder: Path, epoch: int | None) -> Path:
     return path
 
 
-def read(path: Path) -> dict:
-    """A checkpoint's {'state_dict', 'epoch', ...}; UserError where the file is not there, damaged or foreign."""
+def read(path: Path, unpacked: Callable[[dict, Path], dict] | None = None) -> dict:
+    """A checkpoint's {'state_dict', 'epoch', ...}; UserError where the file is not there, damaged or foreign.
+
+    unpacked: makes such a dict of a reference's file of another form.
+    """
     try:
         saved = load_checkpoint(str(path))
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from None
+    if unpacked and isinstance(saved, dict):
+        saved = unpacked(saved, path)
     state = saved.get("state_dict", saved) if isinstance(saved, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{path} is not a checkpoint: it holds no state dict.")

@@ -148,7 +148,7 @@ def read_yaml(path: str, cfg: CfgNode) -> CfgNode:
 
 
 def for_dataset(node: CfgNode, dataset: str, path: str) -> CfgNode:
-    """Takes DATASETS out of a trainer's yaml -> what stands there for this data set, in place of the values above it."""
+    """Takes DATASETS out of a trainer's yaml -> what it sets for this data set, in place of the values above it."""
     told, known = node.pop("DATASETS", CfgNode()), DATASET_REGISTRY.registered_names()
     names = {name.upper() for name in known}
     for name in told:

@@ -41,6 +41,8 @@ def made_from(cfg: CfgNode) -> dict[str, str]:
         found["split"] = sha256(split(cfg)) if split else ""
     if path := cfg.MODEL.BACKBONE.get("PATH", ""):
         found["backbone"] = sha256(weights_in(Path(path)))
+    if path := cfg.MODEL.INIT_WEIGHTS:
+        found["start"] = sha256(Path(path))
     own = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "made_from", None)
     return found | (own(cfg) if own else {})
 

@@ -15,6 +15,7 @@ from cilmp.devices import peak_memory_mb
 from cilmp.results import records
 from cilmp.results.predictions import Predictions
 from cilmp.trainers.engine.config import differences, facts
+from cilmp.trainers.engine.flops import cost
 from cilmp.trainers.engine.pixels import used
 from cilmp.trainers.engine.provenance import made_from
 
@@ -41,6 +42,7 @@ def describe(trainer, cfg: CfgNode, seconds: dict, config: str, model_dir: str) 
         "made_from": made_from(cfg),
         "seconds": seconds | getattr(trainer, "seconds", {}),
         "peak_memory_mb": peak_memory_mb(trainer.device),
+        "gflops": cost(trainer.model, trainer.steps) if hasattr(trainer, "steps") else {},
         "trainable_parameters": sum(p.numel() for m in models for p in m.parameters() if p.requires_grad),
         "device": torch.cuda.get_device_name() if trainer.device.type == "cuda" else trainer.device.type,
         "knowledge": getattr(trainer, "knowledge", None),
