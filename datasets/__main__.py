@@ -2,7 +2,7 @@
 
 cilmp data list    [NAME] [--root DATA]
 cilmp data prepare NAME --source DOWNLOAD --root DATA [--split official|reference|grouped]
-cilmp data check   NAME --root DATA [--json]
+cilmp data check   NAME --root DATA [--against NAME ...] [--json]
 cilmp data show    NAME --root DATA [--output SHEET.png]
 """
 
@@ -55,6 +55,7 @@ def parse_args() -> argparse.Namespace:
 
     add = verb("check", "counts, damage, label order, and whatever lies in two splits; exit code 1 if any").add_argument
     add("--split-file", default="", help="another split file than the data set's own")
+    add("--against", nargs="+", default=[], metavar="NAME", help="instead: its training images in other sets' tests")
     add("--json", action="store_true", help="the whole report as JSON")
 
     add = verb("show", "a contact sheet of examples").add_argument
@@ -128,11 +129,15 @@ def main() -> int:
         ratio = parse_ratio(args.ratio) if args.ratio else None
         prepare(dataset, args.source, args.root, args.split, args.seed, ratio, args.copy, options, args.encoding)
     elif args.verb == "check":
-        from cilmp.datasets.prepare.check import check, failed, text
+        from cilmp.datasets.prepare import across, check
 
-        report = check(dataset, args.root, args.split_file)
-        print(json.dumps(report, indent=1, ensure_ascii=False) if args.json else text(report))
-        return int(failed(report))
+        others = [find(name) for name in args.against]
+        if dataset in others:
+            raise UserError(f"--against {args.name} is the set itself: leave --against out.")
+        by = across if others else check
+        report = by.check(dataset, args.root, args.split_file, *([others] if others else []))
+        print(json.dumps(report, indent=1, ensure_ascii=False) if args.json else by.text(report))
+        return int(by.failed(report))
     else:
         from cilmp.datasets.prepare.show import show
 

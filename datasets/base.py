@@ -13,7 +13,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from cilmp.datasets import fewshot, splits
+from cilmp.datasets import fewshot, matching, splits
 from cilmp.datasets.card import Card
 from cilmp.errors import UserError, brief
 from cilmp.images import require_readable
@@ -38,7 +38,8 @@ class SplitDataset(DatasetBase):
 
     A declaration's class names are what `check` holds a split file to; a model sees those of the split file, as
     `classnames` of the instance.  Options, all under cfg.DATASET: NUM_SHOTS (-1 = all), FEWSHOT, SUBSAMPLE_CLASSES,
-    BASE_CLASSES, SPLIT_FILE.  The images drawn depend on the split file, these options and cfg.SEED alone.
+    BASE_CLASSES, SPLIT_FILE, CLASSES_OF, CLASS_MAP.  The images drawn depend on the split file, these options and
+    cfg.SEED alone.
     """
 
     dataset_dir, split, images = "", "", ""
@@ -47,6 +48,8 @@ class SplitDataset(DatasetBase):
     card: Card | None = None
     representations = ""  # stem of its file of LLM states; "" = the name in lower case
     graded = False  # classes in order of severity: quadratic kappa is reported
+    # {source: {class here: class there}} of sets from elsewhere that show the same; classes of one name need no entry
+    matches: dict[str, dict[str, str]] = {}
     # for `prepare` and `check`:
     group_pattern = ""  # finds in a path what must stay in one split: a patient, a slide
     similar = False  # group similar images too, because the pattern does not identify all
@@ -71,6 +74,8 @@ class SplitDataset(DatasetBase):
             )
         if "val" not in split:
             print(f"{path.name} has no list 'val': no validation set")
+        if options.get("CLASSES_OF", ""):
+            split, names = matching.under(type(self), split, names, options)
         split = fewshot.few(split, options.NUM_SHOTS, options.get("FEWSHOT", "balanced"), cfg.SEED)
         which, base = options.get("SUBSAMPLE_CLASSES", "all"), options.get("BASE_CLASSES", ())
         labels = fewshot.half(names, which, base, type(self).__name__)

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-from cilmp.datasets.base import SplitDataset
-from cilmp.datasets.card import Card
-from cilmp.datasets.prepare.records import Record, by_folder, by_npz
+from cilmp.datasets.medmnist import MedMNIST, card
+from cilmp.datasets.prepare.records import Record, by_folder
 from cilmp.datasets.prepare.tree import Tree
 from dassl.data.datasets import DATASET_REGISTRY
 
 
 @DATASET_REGISTRY.register()
-class BLOODMNIST(SplitDataset):
+class BLOODMNIST(MedMNIST):
     dataset_dir, split, images = "bloodmnist", "bloodmnist.json", ""
     classnames = (
         "basophil",
@@ -20,13 +19,12 @@ class BLOODMNIST(SplitDataset):
         "neutrophil",
         "platelet",
     )
-    card = Card(
+    card = card(
+        "bloodmnist",
+        citation="Acevedo et al., Data in Brief 30:105474, 2020",
+        originals="Mendeley snkd93bnjr",
         modality="light microscopy",
         organ="blood",
-        source="MedMNIST v2, bloodmnist[_64|_128|_224].npz at zenodo.org/records/10519652; originals: "
-        "Mendeley snkd93bnjr",
-        citation="Yang et al., MedMNIST v2, Scientific Data 10:41, 2023; Acevedo et al., Data in Brief 30:105474, 2020",
-        licence="CC BY 4.0",
         labels="single cells of healthy donors, by clinical pathologists",
         images=dict(zip(classnames, (1218, 3117, 1551, 2895, 1214, 1420, 3329, 2348), strict=True)),
         official=(11959, 1712, 3421),
@@ -37,6 +35,6 @@ class BLOODMNIST(SplitDataset):
     def records(cls, tree: Tree, size: int = 0) -> list[Record]:
         """The MedMNIST file, or the original photographs in a folder a class."""
         if tree.find("bloodmnist*.npz"):
-            return by_npz(tree, "bloodmnist", cls.classnames, size)
+            return super().records(tree, size)
         short = ("basophil", "eosinophil", "erythroblast", "ig", "lymphocyte", "monocyte", "neutrophil", "platelet")
         return by_folder(tree, dict(zip(short, cls.classnames, strict=True)))

@@ -14,6 +14,7 @@ class BUSI(SplitDataset):
     dataset_dir, split, images = "busi", "busi.json", ""
     classnames = ("normal", "malignant", "benign")
     also = (Layout("BUSI", "split_BUSI.json", "BUSI", ("benign tumor", "malignant tumor", "normal scan")),)
+    matches = dict.fromkeys(("BUSBRA", "BUID", "UDIAT"), {"benign": "benign tumor", "malignant": "malignant tumor"})
     reference = {"normal": (66, 26, 41), "malignant": (105, 42, 63), "benign": (218, 87, 132)}
     card = Card(
         modality="B-mode ultrasound",

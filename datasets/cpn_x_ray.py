@@ -11,6 +11,8 @@ from dassl.data.datasets import DATASET_REGISTRY
 class CPN_X_RAY(SplitDataset):
     dataset_dir, split, images = "cpn-x-ray", "cpn-x-ray.json", ""
     classnames = ("normal", "covid", "pneumonia")
+    # COVID_19's pneumonia is viral; of what kind this one is, is not said
+    matches = {"COVID_19": {"normal": "normal lungs", "covid": "covid lungs"}}
     reference = (3140, 521, 1567)
     card = Card(
         modality="chest X-ray, frontal",

@@ -29,6 +29,25 @@ def group(diagnosis: str) -> str:
 class Derm7pt(SplitDataset):
     dataset_dir, split, images = "derm7pt", "derm7pt.json", ""
     classnames = ("carcinoma", "keratosis", "melanoma", "miscellaneous", "nevus")
+    # seborrheic keratoses are among HAM10000's benign ones; its other classes are spread over 'miscellaneous'
+    matches = {
+        "DERMAMNIST": {
+            "carcinoma": "basal cell carcinoma",
+            "keratosis": "benign keratosis-like lesions",
+            "nevus": "melanocytic nevi",
+        },
+        "DermaMNIST": {
+            "carcinoma": "basal cell carcinoma",
+            "keratosis": "benign keratosis",
+            "nevus": "melanocytic nevus",
+        },
+        "ISIC": {
+            "carcinoma": "Basal cell carcinoma",
+            "keratosis": "Benign keratosis",
+            "melanoma": "Melanoma",
+            "nevus": "Melanocytic nevus",
+        },
+    }
     card = Card(
         modality="dermoscopy",
         organ="skin",

@@ -1,28 +1,18 @@
 from __future__ import annotations
 
-from cilmp.datasets.base import SplitDataset
+from cilmp.datasets import medmnist
 from cilmp.datasets.card import Card
-from cilmp.datasets.prepare.records import Record, by_npz
-from cilmp.datasets.prepare.tree import Tree
+from cilmp.datasets.medmnist import MedMNIST
 from dassl.data.datasets import DATASET_REGISTRY
 
 
-class Derma(SplitDataset):
-    """MedMNIST's file, which CILMP and BiomedCoOp name differently."""
-
-    @classmethod
-    def records(cls, tree: Tree, size: int = 0) -> list[Record]:
-        return by_npz(tree, "dermamnist", cls.classnames, size)
-
-
 def card(classnames: tuple[str, ...]) -> Card:
-    return Card(
+    return medmnist.card(
+        "dermamnist",
+        citation="Tschandl et al., HAM10000, Scientific Data 5:180161, 2018",
+        licence="CC BY-NC 4.0",
         modality="dermoscopy",
         organ="skin",
-        source="MedMNIST v2, dermamnist[_64|_128|_224].npz at zenodo.org/records/10519652",
-        citation="Yang et al., MedMNIST v2, Scientific Data 10:41, 2023; Tschandl et al., HAM10000, Scientific Data "
-        "5:180161, 2018",
-        licence="CC BY-NC 4.0",
         labels="HAM10000: histopathology for half of the lesions, else follow-up, consensus or confocal microscopy",
         images=dict(zip(classnames, (327, 514, 1099, 115, 1113, 6705, 142), strict=True)),
         official=(7007, 1003, 2005),
@@ -36,7 +26,7 @@ def card(classnames: tuple[str, ...]) -> Card:
 
 
 @DATASET_REGISTRY.register()
-class DERMAMNIST(Derma):
+class DERMAMNIST(MedMNIST):
     dataset_dir, split, images = "dermamnist", "dermamnist.json", ""
     classnames = (
         "actinic keratoses and intraepithelial carcinoma",
@@ -47,11 +37,12 @@ class DERMAMNIST(Derma):
         "melanocytic nevi",
         "vascular lesions",
     )
+    matches = {"Derm7pt": {"basal cell carcinoma": "carcinoma", "melanocytic nevi": "nevus"}}
     card = card(classnames)
 
 
 @DATASET_REGISTRY.register()
-class DermaMNIST(Derma):
+class DermaMNIST(MedMNIST):
     """Not DERMAMNIST: BiomedCoOp's, whose split file lacks one training image of the 7007."""
 
     dataset_dir, split, images = "DermaMNIST", "split_DermaMNIST.json", "DermaMNIST"
@@ -65,4 +56,5 @@ class DermaMNIST(Derma):
         "melanocytic nevus",
         "vascular lesion",
     )
+    matches = {"Derm7pt": {"basal cell carcinoma": "carcinoma", "melanocytic nevus": "nevus"}}
     card = card(classnames)

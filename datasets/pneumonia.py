@@ -59,6 +59,10 @@ class PNEUMONIA2(Kermany):
 class PNEUMONIA3(Kermany):
     split = "pneumonia3.json"
     classnames = ("normal", "bacteria pneumonia", "virus pneumonia")
+    matches = {
+        "CPN_X_RAY": {"bacteria pneumonia": "pneumonia", "virus pneumonia": "pneumonia"},
+        "COVID_19": {"normal": "normal lungs", "virus pneumonia": "viral pneumonia lungs"},
+    }
     card = card({"normal": 1583, "bacteria pneumonia": 2780, "virus pneumonia": 1493})
 
     @classmethod

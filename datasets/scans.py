@@ -16,6 +16,7 @@ from numpy.random import Generator
 from PIL import Image, ImageFilter
 
 SIZE = 64  # pixels, width and height
+WHOLE = (0.0, 0.0, 1.0, 1.0)
 Y, X = np.mgrid[0:SIZE, 0:SIZE] / (SIZE - 1)  # rows and columns, 0 to 1
 
 
@@ -28,6 +29,7 @@ class Acquisition:
     blur: tuple[float, float]  # Gaussian radius, pixels
     shading: float  # the strongest brightness gradient across the picture
     gamma: tuple[float, float]  # of the display curve
+    field: tuple[float, float, float, float] = WHOLE  # what it shows: left, top, right, bottom; left > right: mirrored
 
 
 def smooth(rng: Generator, cells: int) -> ndarray:
@@ -138,6 +140,15 @@ FINDINGS: dict[str, Callable[[Generator, float, float], ndarray]] = {
 }
 
 
+def seen(
+    picture: ndarray, y: float, x: float, left: float, top: float, right: float, bottom: float
+) -> tuple[ndarray, float, float]:
+    """The picture (SIZE, SIZE) and the place (y, x) through another field of view; black outside of the old one."""
+    box = [SIZE * side for side in (left, top, right, bottom)]
+    image = Image.fromarray(picture.astype(np.float32)).transform((SIZE, SIZE), Image.EXTENT, box, Image.BILINEAR)
+    return np.asarray(image, float), (y - top) / (bottom - top), (x - left) / (right - left)
+
+
 def scan(finding: str, style: str, acquisition: Acquisition, rng: Generator) -> tuple[Image.Image, tuple[float, float]]:
     """(greyscale picture, the finding's centre (y, x) in 0 to 1)."""
     picture, body = STYLES[style](rng)
@@ -145,6 +156,8 @@ def scan(finding: str, style: str, acquisition: Acquisition, rng: Generator) -> 
     y, x = places[rng.integers(len(places))] / (SIZE - 1)
     added = FINDINGS[finding](rng, y, x) * rng.uniform(*acquisition.contrast)
     picture = picture + np.where(body, added, 0.3 * added)
+    if acquisition.field != WHOLE:
+        picture, y, x = seen(picture, y, x, *acquisition.field)
     down, right = rng.uniform(-acquisition.shading, acquisition.shading, 2)
     picture = picture + down * (Y - 0.5) + right * (X - 0.5)
     picture = picture + rng.normal(0, rng.uniform(*acquisition.noise), picture.shape)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # All trainers side by side, to the table:  scripts/compare.sh PROTOCOL [DATASET ...] [--dry-run] [-- KEY VALUE ...]
-#   PROTOCOL: base2new, few_shot, full, cross_dataset (source, then targets).  No DATASET: the embedded one.
+#   PROTOCOL: base2new, few_shot, full, cross_dataset, domain_generalisation (both: source, then targets).
+#   No DATASET: the embedded one.
 #   Environment: TRAINERS="CoOp CILMP" SEEDS="1 2 3" SHOTS="1 2 4 8 16" CFG=vit_b16 DATA=/path OUTPUT=output
 #                GPUS="0 1" JOBS=2 LAUNCHER=local|slurm|ray SBATCH="--partition gpu --gres gpu:1" PYTHON=python
 set -euo pipefail

@@ -109,6 +109,14 @@ folders(
         "normal": "normal retina",
     },
 )
+TUMOURS = {"benign_tumor": "benign tumor", "malignant_tumor": "malignant tumor"}
+folders("BUSBRA", "BUSBRA/{folder}/bus_{i:04}-l.png", TUMOURS)
+folders("BUID", "BUID/{folder}/{i} Image.bmp", TUMOURS)
+folders("UDIAT", "UDIAT/{folder}/{i:06}.png", TUMOURS)
+BRAINS = {
+    name.replace(" ", "_"): name for name in ("glioma tumor", "meningioma tumor", "pituitary tumor", "normal brain")
+}
+folders("BTMRI_S", "BTMRI-S/{folder}/gg ({i}).jpg", BRAINS)
 ENDOSCOPY = (
     "dyed-lifted-polyps dyed-resection-margins esophagitis normal-cecum normal-pylorus normal-z-line polyps "
     "ulcerative-colitis"
@@ -152,7 +160,7 @@ def aptos(root: Path) -> Expected:
     for name, _ in rows:
         paint(root / f"train_images/{name}.png")
     paint(root / "test_images/0a.png")
-    return {f"{grade} diabetic retinopathy": N for grade in "no mild moderate severe proliferative".split()}
+    return dict.fromkeys(GRADES, N)
 
 
 def medmnist(name: str, flag: str, classnames: list[str], colour: bool) -> None:
@@ -211,12 +219,41 @@ medmnist(
     ],
     colour=True,
 )
+GRADES = [f"{grade} diabetic retinopathy" for grade in "no mild moderate severe proliferative".split()]
+ORGANS = "bladder;left femur;right femur;heart;left kidney;right kidney;liver;left lung;right lung;pancreas;spleen"
+TISSUES = "adipose tissue;empty background;debris;lymphocytes;mucus;smooth muscle;normal colon mucosa;"
+TISSUES += "cancer-associated stroma;colorectal adenocarcinoma epithelium"
+CELLS = "collecting duct or connecting tubule;distal convoluted tubule;glomerular endothelial cell;"
+CELLS += "interstitial endothelial cell;leukocyte;podocyte;proximal tubule segment;thick ascending limb"
+medmnist("PATHMNIST", "pathmnist", TISSUES.split(";"), colour=True)
+medmnist("BREASTMNIST", "breastmnist", ["malignant", "normal or benign"], colour=False)
+medmnist("RETINAMNIST", "retinamnist", GRADES, colour=True)
+medmnist("TISSUEMNIST", "tissuemnist", CELLS.split(";"), colour=False)
+for view in "ACS":
+    medmnist(f"ORGAN{view}MNIST", f"organ{view.lower()}mnist", ORGANS.split(";"), colour=False)
 medmnist(
     "OCTMNIST",
     "octmnist",
     ["choroidal neovascularization", "diabetic macular edema", "drusen", "normal OCT scan"],
     colour=False,
 )
+
+
+def in_names(name: str, parts: dict[str, int]) -> None:
+    """The published split stands in the file names."""
+
+    def make(root: Path) -> Expected:
+        for folder in BRAINS:
+            for part, n in parts.items():
+                for i in range(n):
+                    paint(root / f"{name}/{folder}/{folder}_{part}_{i:04}.jpg")
+        return dict.fromkeys(BRAINS.values(), N)
+
+    DOWNLOADS[name] = make
+
+
+in_names("BRISC", {"train": 8, "test": 4})
+in_names("BTMRI_P", {"train": 8, "val": 1, "test": 3})
 
 
 @download("BTMRI")

@@ -20,6 +20,7 @@ from cilmp.clip.model import CLIP
 from cilmp.devices import choose, keep_memory
 from cilmp.errors import UserError, brief
 from cilmp.trainers.engine import checkpoints, parallel, pixels, provenance
+from cilmp.trainers.engine.config import classes_of
 from cilmp.trainers.engine.loading import Images
 from cilmp.trainers.engine.ranges import Range
 from cilmp.trainers.method import Method, Task
@@ -115,7 +116,7 @@ class CLIPTrainer(TrainerX):
             self.scaler = torch.cuda.amp.GradScaler() if torch.__version__ < "2.3" else torch.amp.GradScaler("cuda")
 
     def task(self) -> Task:
-        return Task(list(self.classnames), self.cfg.DATASET.NAME)
+        return Task(list(self.classnames), classes_of(self.cfg))
 
     def settle_precision(self, precision: str) -> str:
         devices = {"fp16": ("cuda",), "amp": ("cuda", "cpu")}.get(precision, (self.device.type,))
@@ -215,9 +216,10 @@ class CLIPTrainer(TrainerX):
             print("Note that load_model() is skipped as no pretrained model is given")
             return
         trained = provenance.classnames_in(Path(directory))
-        if self.model.class_bound and trained and trained != list(self.classnames):
+        bound = self.model.class_bound or classes_of(self.cfg) != self.cfg.DATASET.NAME
+        if bound and trained and trained != list(self.classnames):
             raise UserError(
-                f"What {type(self).__name__} learned in {directory} has a row for each of {brief(trained)}, and the "
+                f"What {type(self).__name__} learned in {directory} is of the classes {brief(trained)}, and the "
                 f"classes here are {brief(list(self.classnames))}: test it on its own."
             )
         self.load_weights(checkpoints.locate(Path(directory) / self.folder, epoch))

@@ -20,6 +20,7 @@ from cilmp.errors import UserError
 from cilmp.prompts import POSITIONS
 from cilmp.templates import sentence_features
 from cilmp.trainers.base import CLIPTrainer
+from cilmp.trainers.engine.config import classes_of
 from cilmp.trainers.engine.informed import Informed
 from cilmp.trainers.engine.ranges import AT_LEAST_0, COUNT, PREC, number, one_of
 from cilmp.trainers.learners import Context, of_fitting_words
@@ -93,7 +94,7 @@ class BiomedCoOp(Informed, CLIPTrainer):
             return super().task()
         except UserError as missing:
             self.missing = missing
-            return Task(list(self.classnames), self.cfg.DATASET.NAME)
+            return Task(list(self.classnames), classes_of(self.cfg))
 
     def before_train(self) -> None:
         if self.missing:

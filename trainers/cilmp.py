@@ -26,6 +26,7 @@ from cilmp.llm import store
 from cilmp.prompts import ClassPrompts, context, lead
 from cilmp.trainers.base import CLIPTrainer
 from cilmp.trainers.engine.averaging import Averaging
+from cilmp.trainers.engine.config import classes_of
 from cilmp.trainers.engine.informed import stem_of
 from cilmp.trainers.engine.ranges import AT_LEAST_0, COUNT, FORWARD, PREC, number
 from cilmp.trainers.learners import DeepPrompts
@@ -179,7 +180,7 @@ class CILMP(Averaging, CLIPTrainer):
     @classmethod
     def made_from(cls, cfg) -> dict[str, str]:
         """The hash of the file of LLM states; '' where it is not there, or is a folder."""
-        source, dataset = cfg.TRAINER.CILMP.REPRESENTATIONS, cfg.DATASET.NAME
+        source, dataset = cfg.TRAINER.CILMP.REPRESENTATIONS, classes_of(cfg)
         try:
             path = store.locate(source, dataset, stem=stem_of(dataset))
         except UserError:  # told when it is read
@@ -187,7 +188,7 @@ class CILMP(Averaging, CLIPTrainer):
         return {"knowledge": sha256(path)}
 
     def task(self) -> Task:
-        names, dataset = list(self.classnames), self.cfg.DATASET.NAME
+        names, dataset = list(self.classnames), classes_of(self.cfg)
         knowledge = store.load(self.options.REPRESENTATIONS, names, dataset, stem_of(dataset))
         self.knowledge = knowledge.metadata  # the run's record says what it knew
         return Task(names, dataset, knowledge.states)

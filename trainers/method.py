@@ -19,8 +19,10 @@ from cilmp.clip.towers import Writes
 from cilmp.prompts import ClassPrompts
 
 EVAL_BYTES = 1 << 30  # activations of the text tower while testing stay below this
-OPEN = ("base2new", "few_shot", "full", "cross_dataset")  # protocols of what can name a class it was not trained on
-CLOSED = ("few_shot", "full")  # a trained head has no row for a new class
+# protocols of what can name a class it was not trained on
+OPEN = ("base2new", "few_shot", "full", "cross_dataset", "domain_generalisation")
+# a trained head has no row for a new class; in another hospital it needs none, for the classes stay the source's
+CLOSED = ("few_shot", "full", "domain_generalisation")
 
 
 @dataclass(frozen=True)

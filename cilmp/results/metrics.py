@@ -27,6 +27,12 @@ def accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
     return 100.0 * float(np.mean(predicted == labels))
 
 
+def accuracy_present(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Where the answers are the present classes alone: what has no image is left out before the argmax."""
+    present = np.unique(labels)
+    return accuracy(present[probabilities[:, present].argmax(1)], labels)
+
+
 def macro_f1(predicted: np.ndarray, labels: np.ndarray) -> float:
     """Over the classes present in labels, as Dassl's evaluator."""
     from sklearn.metrics import f1_score
@@ -106,7 +112,8 @@ def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.nda
 
 
 def scores(logits: np.ndarray, labels: np.ndarray, graded: bool = False) -> dict[str, float]:
-    """All of the above that are one number. quadratic_kappa only where the classes are grades."""
+    """All of the above that are one number.  quadratic_kappa only where the classes are grades, accuracy_present only
+    where a class has no image."""
     labels = np.asarray(labels, np.int64)
     probabilities, predicted = softmax(logits), np.asarray(logits).argmax(1)
     named = dict(
@@ -117,6 +124,8 @@ def scores(logits: np.ndarray, labels: np.ndarray, graded: bool = False) -> dict
         balanced_accuracy=balanced_accuracy(predicted, labels),
         ece=expected_calibration_error(probabilities, labels),
     )
+    if absent(labels, probabilities.shape[1]):
+        named["accuracy_present"] = accuracy_present(probabilities, labels)
     if graded:
         named["quadratic_kappa"] = quadratic_kappa(predicted, labels, probabilities.shape[1])
     return named

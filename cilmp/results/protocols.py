@@ -1,4 +1,4 @@
-"""The tables of the field's protocols: base to new, few-shot, four metrics, cross-dataset."""
+"""The tables of the field's protocols: base to new, few-shot, four metrics, cross-dataset, domain generalisation."""
 
 from __future__ import annotations
 
@@ -86,9 +86,60 @@ def at_home(runs: list[dict]) -> list[dict]:
 
 
 def cross_dataset(runs: list[dict], metric: str = "accuracy") -> list[Table]:
-    """Trained on a source, tested on others. What trains nothing has no source and stands in every table."""
+    """Trained on a source, tested on others, in the classes of each."""
+    return [
+        transfer(runs, source, metric, f"{metric} in %, trained on {source}")
+        for source, runs in by_source([run for run in runs if not run["classes_of"]])
+    ]
+
+
+def domain_generalisation(runs: list[dict], metric: str = "accuracy") -> list[Table]:
+    """Trained on a source, tested on the same classes elsewhere; the drop is the source's minus the targets' mean.
+
+    Where a target has no image of some class there is a second table of accuracies, in which those classes are no
+    answers either.
+    """
     tables = []
+    here = [run for run in runs if run["classes_of"] or not run["source"]]
+    for source, some in by_source(here):
+        title = f"Domain generalisation: {metric} in %, trained on {source}"
+        tables.append(dropping(transfer(some, source, metric, title), source))
+        if metric == "accuracy" and any("accuracy_present" in run["metrics"] for run in some):
+            present = [run | {"metrics": {metric: narrowed(run["metrics"])} if run["metrics"] else {}} for run in some]
+            title += ", where classes without a test image are no answers"
+            tables.append(
+                transfer(present, source, metric, title)
+            )  # no drop: the source has more classes to tell apart
+    return tables
+
+
+def narrowed(metrics: dict) -> float | None:
+    return metrics.get("accuracy_present", metrics["accuracy"])
+
+
+def dropping(table: Table, source: str) -> Table:
+    """With the drop, seed by seed; and how to learn whether a target holds images that were trained on."""
+    rows = [(labels, [*cells, Drop(cells[0], cells[-1])]) for labels, cells in table.rows]
+    targets = " ".join(table.columns[1:-1])
+    note = f"images in both sets would hide the drop: cilmp data check {source} --root DATA --against {targets}"
+    return Table(table.title, table.labels, [*table.columns, "drop"], rows, notes=[note])
+
+
+class Drop(Cell):
+    """Source minus targets, of the seeds that both have.  It is also small where little was learned: no contest."""
+
+    competes = False
+
+    def __init__(self, source: Cell, targets: Cell) -> None:
+        both = source.values.keys() & targets.values.keys()
+        super().__init__({s: source.values[s] - targets.values[s] for s in both}, source.seeds | targets.seeds)
+
+
+def by_source(runs: list[dict]) -> list[tuple[str, list[dict]]]:
+    """(source, the runs of its table): moved, at home, and of what trains nothing, which has no source and stands in
+    every table."""
     everyone = [run for run in runs if run["classes"] == "all"]
+    found = []
     for source in sorted({run["source"] for run in everyone} - {""}):
         moved = [run for run in everyone if run["source"] == source]
         shots, sets = {run["shots"] for run in moved}, {run["dataset"] for run in moved}
@@ -96,22 +147,27 @@ def cross_dataset(runs: list[dict], metric: str = "accuracy") -> list[Table]:
         home = [r for r in everyone if not r["source"] and r["dataset"] == source and r["shots"] in shots]
         still = [r for r in everyone if not r["source"] and r["name"] not in movers and r["dataset"] in sets]
         home = [r for r in home if r["name"] in movers | {s["name"] for s in still}]
-        table = pivot(moved + home + still, ["trainer"], "dataset", metric, f"{metric} in %, trained on {source}")
-        targets = [c for c in table.columns if c != source]
-        order = [table.columns.index(c) for c in (source, *targets) if c in table.columns]
-        body: list[tuple[tuple[str, ...], list[Cell]]] = []
-        for labels, cells in table.rows:
-            picked = [cells[i] for i in order]
-            mean = average([c for name, c in zip(table.columns, cells, strict=True) if name != source], picked[0].seeds)
-            body.append((labels, [*picked, mean]))
-        names = [f"{c} (source)" if c == source else c for c in (table.columns[i] for i in order)]
-        tables.append(Table(table.title, ["trainer"], [*names, "average of targets"], body))
-    return tables
+        found.append((source, moved + home + still))
+    return found
+
+
+def transfer(runs: list[dict], source: str, metric: str, title: str) -> Table:
+    """Trainers down; the source, each target and their mean across."""
+    table = pivot(runs, ["trainer"], "dataset", metric, title)
+    targets = [c for c in table.columns if c != source]
+    order = [table.columns.index(c) for c in (source, *targets) if c in table.columns]
+    body: list[tuple[tuple[str, ...], list[Cell]]] = []
+    for labels, cells in table.rows:
+        picked = [cells[i] for i in order]
+        mean = average([c for name, c in zip(table.columns, cells, strict=True) if name != source], picked[0].seeds)
+        body.append((labels, [*picked, mean]))
+    names = [f"{c} (source)" if c == source else c for c in (table.columns[i] for i in order)]
+    return Table(title, ["trainer"], [*names, "average of targets"], body)
 
 
 def tables_of(runs: list[dict], metric: str) -> list[Table]:
     """All the tables that these runs make."""
-    tables = base2new(runs, metric) + cross_dataset(runs, metric)
+    tables = base2new(runs, metric) + cross_dataset(runs, metric) + domain_generalisation(runs, metric)
     home = at_home(runs)
     sources = {run["source"] for run in runs} - {""}
     if len({run["shots"] for run in home}) > 1:
@@ -127,4 +183,5 @@ TABLES: dict[str, Callable[[list[dict], str], list[Table]]] = {
     "few_shot": few_shot,
     "metrics": four_metrics,
     "cross": cross_dataset,
+    "domains": domain_generalisation,
 }

@@ -18,8 +18,9 @@ KINDS = ("zero-shot", "training-free", "probe", "adapter", "prompt", "fine-tunin
 
 
 def collect(folder: str | Path) -> tuple[list[dict], list[str]]:
-    """Every run under a folder, each with its `path`, `name` and `source` (the set its prompts were trained on, where
-    that is another than the tested one), and a line for each record that cannot be read."""
+    """Every run under a folder, each with its `path`, `name`, `source` (the set its prompts were trained on, where that
+    is another than the tested one) and `classes_of` (the set whose classes it was tested in, where that is another);
+    and a line for each record that cannot be read."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"No folder {folder}: give the OUTPUT folder of a sweep.")
@@ -36,7 +37,7 @@ def collect(folder: str | Path) -> tuple[list[dict], list[str]]:
 
 
 def prepare(runs: list[dict]) -> list[dict]:
-    """Records with their `path` -> the same with `source` and `name`."""
+    """Records with their `path` -> the same with `source`, `classes_of` and `name`."""
     versions = {run["version"]: run["path"] for run in runs}
     if len(versions) > 1:
         where = ", ".join(f"version {v} in {path}" for v, path in sorted(versions.items(), key=str))
@@ -46,7 +47,8 @@ def prepare(runs: list[dict]) -> list[dict]:
     trained = {run["path"].parts[-4:]: run["dataset"] for run in runs}
     for run in runs:
         origin = trained.get(Path(run.get("model_dir") or "-").parts[-4:], run["dataset"])
-        run["source"] = "" if origin == run["dataset"] else origin
+        run["classes_of"] = run.get("options", {}).get("DATASET.CLASSES_OF", "")
+        run["source"] = run["classes_of"] if origin == run["dataset"] else origin
     return tell_apart(runs)
 
 
@@ -63,7 +65,9 @@ def tell_apart(runs: list[dict]) -> list[dict]:
             run["name"] += f" [{run.get(key)}]" if len(several[run["trainer"]]) > 1 else ""
     cells: dict[tuple, list[dict]] = {}
     for run in runs:
-        cell = tuple(run.get(key) for key in ("name", "dataset", "source", "classes", "split", "shots", "seed"))
+        cell = tuple(
+            run.get(key) for key in ("name", "dataset", "source", "classes_of", "classes", "split", "shots", "seed")
+        )
         cells.setdefault(cell, []).append(run.get("options", {}))
     differing: dict[str, set] = {}
     for (name, *_), options in cells.items():
@@ -130,7 +134,9 @@ def cell(runs: Sequence[dict], metric: str, seeds: Iterable[int]) -> Cell:
         if run["seed"] in values:
             twins = [r for r in runs if r["seed"] == run["seed"]][:2]
             differing = [
-                k for k in ("shots", "classes", "source", "split", "config") if len({r.get(k) for r in twins}) > 1
+                k
+                for k in ("shots", "classes", "source", "classes_of", "split", "config")
+                if len({r.get(k) for r in twins}) > 1
             ]
             hint = "are the same run twice: delete one of them"
             if differing:

@@ -7,7 +7,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from cilmp.results import sheets
 
@@ -23,6 +23,7 @@ class Cell:
     digits: int = 2
     mean: float = field(init=False)
     std: float = field(init=False)  # ddof = 1: of the population of seeds; NaN for a single seed
+    competes: ClassVar[bool] = True  # for bold and underline
 
     def __post_init__(self) -> None:
         numbers = [self.values[seed] for seed in sorted(self.values)]
@@ -62,7 +63,7 @@ class Table:
         for i, (labels, cells) in enumerate(self.rows):
             for j, cell in enumerate(cells):
                 group: object = i if self.along == "row" else (j, self.block(labels))
-                if cell.complete and not math.isnan(cell.mean):
+                if cell.competes and cell.complete and not math.isnan(cell.mean):
                     groups.setdefault(group, {})[i, j] = cell.mean
         ranks: dict[tuple[int, int], int] = {}
         for means in groups.values():

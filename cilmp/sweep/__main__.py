@@ -28,11 +28,17 @@ from cilmp.results.protocols import TABLES
 from cilmp.results.runs import order, prepare
 from cilmp.sweep import gpus, options
 from cilmp.sweep.cluster import Ray, submit
-from cilmp.sweep.jobs import PROTOCOLS, SHOTS, Facts, Job, Plan
+from cilmp.sweep.jobs import EMBEDDED, PROTOCOLS, SHOTS, Facts, Job, Plan
 from cilmp.sweep.launchers import Launcher, Local
 from cilmp.sweep.schedule import Schedule
 
-TABLE = {"base2new": "base2new", "few_shot": "few_shot", "full": "metrics", "cross_dataset": "cross"}
+TABLE = {
+    "base2new": "base2new",
+    "few_shot": "few_shot",
+    "full": "metrics",
+    "cross_dataset": "cross",
+    "domain_generalisation": "domains",
+}
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -42,7 +48,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         prog="cilmp sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("protocol", choices=PROTOCOLS)
-    datasets = "names in configs/datasets; for cross_dataset the source, then targets"
+    datasets = "names in configs/datasets; for cross_dataset and domain_generalisation the source, then targets"
     parser.add_argument("datasets", nargs="*", help=datasets)
     add = functools.partial(options.add, parser)
     add("trainers", "in configs/trainers, or all; default: those that the protocol compares", many=True, default=[])
@@ -63,7 +69,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true", help="print the runs and their state, and stop")
     args = parser.parse_intermixed_args(argv[:cut])
     args.extra = argv[cut + 1 :]
-    args.datasets = [name.lower() for name in args.datasets] or ["phantoms"]
+    embedded = EMBEDDED if args.protocol == "domain_generalisation" else EMBEDDED[:1]
+    args.datasets = [name.lower() for name in args.datasets] or list(embedded)
     for name in ("datasets", "trainers", "seeds", "shots"):
         options.once(name, getattr(args, name) or [])
     if args.launcher == "local" and args.data and not Path(args.data).expanduser().is_dir():
@@ -196,7 +203,8 @@ def job_record(job: Job, facts: Facts | None) -> dict[str, Any]:
     try:
         record = records.read(job.folder)
     except UserError:
-        record = job.fields | dict(version=records.VERSION, metrics={})
+        record = job.fields | dict(version=records.VERSION, metrics={}, options=job.options or {})
+        record |= dict(model_dir=str(job.after.folder) if job.after else "")
     method = record.get("method") or (facts(record["trainer"]) if facts else {})
     return record | dict(method=method, path=job.folder)
 

@@ -96,8 +96,9 @@ class Plan:
             if self.protocol not in served:
                 known = f"{trainer} knows only the classes it was trained on"
                 raise UserError(f"{known}, so no {self.protocol}; use {' or '.join(served)}.")
-        if self.protocol == "cross_dataset" and len(self.datasets) < 2:
-            raise UserError("cross_dataset needs a source and at least one target: cross_dataset SOURCE TARGET ...")
+        if PROTOCOLS[self.protocol] in (cross_dataset, domain_generalisation) and len(self.datasets) < 2:
+            told = f"{self.protocol} needs a source and at least one target"
+            raise UserError(f"{told}: {self.protocol} SOURCE TARGET ...")
         if len(self.extra) % 2:
             raise UserError(f"Options come in pairs KEY VALUE; '{self.extra[-1]}' has no value.")
 
@@ -109,7 +110,7 @@ class Plan:
         return str(tree.get("DATASET", {}).get("NAME", data))
 
     def config_of(self, data: str) -> str:
-        return self.config or ("tiny" if data == "phantoms" else "vit_b16")
+        return self.config or ("tiny" if data in EMBEDDED else "vit_b16")
 
     def trainer_yaml(self, trainer: str, data: str) -> Path:
         """`<config>_<protocol>.yaml` where there is one: a setting may be published for one protocol."""
@@ -122,8 +123,17 @@ class Plan:
         return named if named.is_file() else pick(folder / trainer, config, f"config of {trainer}")
 
     def job(
-        self, folder: Path, data: str, trainer: str, seed: int, shots: int, classes: str, after: Job | None = None
+        self,
+        folder: Path,
+        data: str,
+        trainer: str,
+        seed: int,
+        shots: int,
+        classes: str,
+        after: Job | None = None,
+        more: dict[str, str] | None = None,
     ) -> Job:
+        """more: options of this job alone."""
         config = self.trainer_yaml(trainer, data)
         flags = {
             "--root": self.data,
@@ -137,7 +147,7 @@ class Plan:
         if after:
             arguments += ["--eval-only", "--model-dir", str(after.folder)]
         pairs = {"DATASET.NUM_SHOTS": shots, "DATASET.SUBSAMPLE_CLASSES": classes, "TEST.SAVE_PREDICTIONS": True}
-        arguments += [str(part) for pair in pairs.items() for part in pair] + list(self.extra)
+        arguments += [str(part) for pair in (pairs | (more or {})).items() for part in pair] + list(self.extra)
         fields = dict(trainer=trainer, dataset=self.dataset_name(data), config=config.stem)
         return Job(folder, arguments, fields | dict(classes=classes, shots=shots, seed=seed), after)
 
@@ -169,16 +179,40 @@ def few_shot(plan: Plan, datasets: Sequence[str] | None = None) -> list[Job]:
     return jobs
 
 
-def cross_dataset(plan: Plan) -> list[Job]:
-    """The first data set is the source; its runs are those of few_shot."""
+def transferred(plan: Plan, place: Path, more: dict[str, str] | None = None) -> list[Job]:
+    """The first data set is the source; its runs are those of few_shot.  place, more: of the runs on the targets."""
     source, *targets = plan.datasets
     jobs = few_shot(plan, [source])
     trained = {tuple(job.fields[k] for k in ("trainer", "shots", "seed")): job for job in jobs}
     for data, trainer, config, shots, seed in plan.each(targets):
-        folder = plan.output / "evaluation" / source / trainer / f"{config}_{shots}shots" / data / f"seed{seed}"
-        jobs.append(plan.job(folder, data, trainer, seed, shots, "all", after=trained[trainer, shots, seed]))
+        folder = place / source / trainer / f"{config}_{shots}shots" / data / f"seed{seed}"
+        jobs.append(plan.job(folder, data, trainer, seed, shots, "all", after=trained[trainer, shots, seed], more=more))
     return jobs
 
 
-PROTOCOLS = {"base2new": base2new, "few_shot": few_shot, "full": few_shot, "cross_dataset": cross_dataset}
-SHOTS = {"base2new": [16], "few_shot": [1, 2, 4, 8, 16], "full": [-1], "cross_dataset": [16]}
+def cross_dataset(plan: Plan) -> list[Job]:
+    """Every target in its own classes, which may be others than the source's."""
+    return transferred(plan, plan.output / "evaluation")
+
+
+def domain_generalisation(plan: Plan) -> list[Job]:
+    """Every target in the source's classes: the same findings, seen in other hospitals."""
+    source = {"DATASET.CLASSES_OF": plan.dataset_name(plan.datasets[0])}
+    return transferred(plan, plan.output / "domain_generalisation", source)
+
+
+PROTOCOLS = {
+    "base2new": base2new,
+    "few_shot": few_shot,
+    "full": few_shot,
+    "cross_dataset": cross_dataset,
+    "domain_generalisation": domain_generalisation,
+}
+SHOTS = {
+    "base2new": [16],
+    "few_shot": [1, 2, 4, 8, 16],
+    "full": [-1],
+    "cross_dataset": [16],
+    "domain_generalisation": [16],
+}
+EMBEDDED = ("phantoms", "phantoms_b")

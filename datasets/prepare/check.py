@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from tabulate import tabulate
 
@@ -16,36 +17,59 @@ from cilmp.errors import brief
 SHOWN = 5  # of each kind in the report; --json has all
 
 
-def check(dataset: type[SplitDataset], root: str, split_file: str = "") -> dict:
-    """What was found, JSON-able.  'leaks' and 'faults' count what ends in exit code 1, 'notes' is what to know."""
+class Seen(NamedTuple):
+    """A data set's split, and the fingerprints of its images that are on disk."""
+
+    path: Path  # of the split file
+    images: Path
+    split: splits.Split
+    there: list[tuple[str, splits.Item]]  # (part, item), in the order of `prints`
+    prints: list[Fingerprint]
+    absent: list[str]
+
+    @property
+    def flat(self) -> list[tuple[str, splits.Item]]:
+        return [(name, item) for name, items in self.split.items() for item in items]
+
+    @property
+    def unreadable(self) -> list[str]:
+        return [f"{item.path}: {p.problem}" for (_, item), p in zip(self.there, self.prints, strict=True) if p.problem]
+
+
+def seen(dataset: type[SplitDataset], root: str, split_file: str = "") -> Seen:
     folder = dataset.located(root)
     path = dataset.split_path(folder, split_file)
     split = splits.read(path)
     images = dataset.image_folder(folder, split)
     flat = [(name, item) for name, items in split.items() for item in items]
-    paths = [item.path for _, item in flat]
-    absent = set(splits.missing(images, paths))
+    absent = set(splits.missing(images, [item.path for _, item in flat]))
     there = [(name, item) for name, item in flat if item.path not in absent]
-    prints = fingerprints([str(images / item.path) for _, item in there])
-    groups = splits.read_groups(path)
+    prints = fingerprints([str(images / item.path) for _, item in there], f"Hashing {dataset.__name__}")
+    return Seen(path, images, split, there, prints, sorted(absent))
+
+
+def check(dataset: type[SplitDataset], root: str, split_file: str = "") -> dict:
+    """What was found, JSON-able.  'across_splits' ends in exit code 1, 'notes' is what to know."""
+    found = seen(dataset, root, split_file)
+    groups, flat = splits.read_groups(found.path), found.flat
     keys = [groups.get(item.path) or dataset.group_of(item.path) for _, item in flat]
     across = {
         "same file": across_splits(flat, (item.path for _, item in flat)),
-        "identical pixels": across_splits(there, (p.pixels.hex() for p in prints)),
-        "similar image": similar(there, prints),
+        "identical pixels": across_splits(found.there, (p.pixels.hex() for p in found.prints)),
+        "similar image": similar(found.there, found.prints),
         "same group": across_splits(flat, keys),
     }
     return {
         "dataset": dataset.__name__,
-        "split_file": str(path),
-        "images": str(images),
-        "counts": counts(split),
-        "missing": sorted(absent),
-        "unreadable": [f"{item.path}: {p.problem}" for (_, item), p in zip(there, prints, strict=True) if p.problem],
+        "split_file": str(found.path),
+        "images": str(found.images),
+        "counts": counts(found.split),
+        "missing": found.absent,
+        "unreadable": found.unreadable,
         "across_splits": across,
-        "two_labels": two_labels(there, prints),
+        "two_labels": two_labels(found.there, found.prints),
         "images_with_group": sum(map(bool, keys)),
-        "notes": notes(dataset, folder, split, path),
+        "notes": notes(dataset, found.split, found.path),
     }
 
 
@@ -87,7 +111,7 @@ def two_labels(flat: list[tuple[str, splits.Item]], prints: list[Fingerprint]) -
     return [[item.path for item in same] for same in found.values() if len({item.label for item in same}) > 1]
 
 
-def notes(dataset: type[SplitDataset], folder: Path, split: splits.Split, path: Path) -> list[str]:
+def notes(dataset: type[SplitDataset], split: splits.Split, path: Path) -> list[str]:
     """What differs from the declaration and the card."""
     found = []
     names = splits.classnames(split, path)

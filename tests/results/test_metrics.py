@@ -85,3 +85,18 @@ def test_confidence_beyond_single_precision_still_ranks():
     logits = np.array([[0.0, 20.0], [0.0, 21.0], [0.0, 22.0], [0.0, 19.0]], np.float32)
     labels = np.array([0, 1, 1, 0])
     assert metrics.scores(logits, labels)["auroc"] == 100
+
+
+@settings(max_examples=40, deadline=None)
+@given(predictions(), st.data())
+def test_absent_classes_are_no_answers(case, data):
+    """scikit-learn's accuracy where only the present classes can be answered; none of it where all are present."""
+    logits, labels = case
+    assert "accuracy_present" not in metrics.scores(logits, labels)
+    wide = np.c_[logits, np.full((len(logits), 2), data.draw(st.floats(-9, 9)))]  # two more classes, without an image
+    order = data.draw(st.permutations(range(wide.shape[1])))
+    moved = np.argsort(order)[labels]  # where each label's column went
+    scores = metrics.scores(wide[:, order], moved)
+    assert scores["accuracy_present"] == pytest.approx(100 * sk.accuracy_score(labels, logits.argmax(1)))
+    assert scores["accuracy"] == pytest.approx(100 * sk.accuracy_score(moved, wide[:, order].argmax(1)))
+    assert scores["accuracy_present"] >= scores["accuracy"]

@@ -19,9 +19,9 @@ STEPS = 4
 
 def facts(trainer):
     return {
-        "protocols": ["few_shot", "full"]
+        "protocols": ["few_shot", "full", "domain_generalisation"]
         if trainer == "LinearProbe"
-        else ["base2new", "few_shot", "full", "cross_dataset"]
+        else ["base2new", "few_shot", "full", "cross_dataset", "domain_generalisation"]
     }
 
 

@@ -122,6 +122,10 @@ def plan(place, **change):
 def test_protocols(place):
     folders = [job.folder.as_posix() for job in jobs.cross_dataset(plan(place))]
     assert folders == ["out/busi/CoOp/tiny_16shots/seed1", "out/evaluation/busi/CoOp/tiny_16shots/kvasir/seed1"]
+    [home, away] = jobs.domain_generalisation(plan(place))
+    assert home.folder.as_posix() == folders[0] and "DATASET.CLASSES_OF" not in home.arguments
+    assert away.folder.as_posix() == "out/domain_generalisation/busi/CoOp/tiny_16shots/kvasir/seed1"
+    assert away.after is home and away.arguments[-2:] == ["DATASET.CLASSES_OF", "BUSI"]
     [full] = jobs.few_shot(plan(place, datasets=["busi"], shots=[-1]))
     assert full.folder.as_posix() == "out/busi/CoOp/tiny_full/seed1" and "-1" in full.arguments
     assert len(jobs.few_shot(plan(place, shots=[1, 2, 4, 8, 16], seeds=[1, 2, 3]))) == 30
@@ -159,6 +163,22 @@ def test_cross_dataset_table(place):
     assert len(table.rows) == 3 and "trained on BUSI" in run.stdout
 
 
+def test_domain_generalisation_table(place):
+    """A head serves it too; a method that fails is missing in its row, and its row is not missing."""
+    line = command("domain_generalisation", "--seeds", 1, 2, "--cfg", "tiny", trainers=("CoOp", "LinearProbe"))
+    line[4:4] = ["busi", "kvasir", "phantoms"]
+    run = subprocess.run(line, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    [table] = protocols.domain_generalisation(finished.collect("out")[0])
+    assert list(table.columns) == ["BUSI (source)", "KVASIR", "PHANTOMS", "average of targets", "drop"]
+    assert table.render() in run.stdout and len(table.rows) == 2
+    line[line.index("--output") + 1] = "other"
+    run = subprocess.run([*line, "--", "FAIL", "CoOp"], capture_output=True, text=True)
+    assert run.returncode == 1
+    rows = [line.split() for line in run.stdout.splitlines() if line.startswith(("CoOp", "LinearProbe"))]
+    assert rows[-1] == ["CoOp", *["missing"] * 5] or rows[0] == ["CoOp", *["missing"] * 5]
+
+
 def test_a_run_with_other_options_is_said(place):
     [job] = jobs.few_shot(plan(place, datasets=["busi"]))
     record = dict(job.fields, version=1, metrics={"accuracy": 1.0}, options={"OPTIM.LR": 0.1, "OUTPUT_DIR": "x"})
@@ -175,6 +195,7 @@ def test_a_run_with_other_options_is_said(place):
     (["base2new", "--trainers", "CoOpp"], "Did you mean CoOp"),
     (["base2new", "--trainers", "LinearProbe"], "no base2new; use few_shot or full"),
     (["cross_dataset", "busi", "--cfg", "tiny"], "needs a source and at least one target"),
+    (["domain_generalisation", "busi", "--cfg", "tiny"], "domain_generalisation needs a source and"),
     (["base2new", "--program", "trane.py"], "No program trane.py"),
 ])  # fmt: skip
 def test_slips_are_one_line_before_anything_starts(place, arguments, said):

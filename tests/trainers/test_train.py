@@ -77,7 +77,7 @@ def test_rows_of_classes_serve_no_others(run, tmp_path):
     opts = ["TRAINER.COOP.CTX_INIT", "", "TRAINER.COOP.CSC", True]
     assert run("CoOp", tmp_path / "base", opts=[*opts, "DATASET.SUBSAMPLE_CLASSES", "base"])[0] == 0
     code, said = run("CoOp", tmp_path / "new", *flags, opts=[*opts, "DATASET.SUBSAMPLE_CLASSES", "new"])
-    assert code == 2 and "has a row for each of nodule" in said and not (tmp_path / "new" / "result.json").exists()
+    assert code == 2 and "is of the classes nodule" in said and not (tmp_path / "new" / "result.json").exists()
 
 
 def test_a_diverged_run_leaves_one_line_and_no_checkpoint(run, tmp_path):

@@ -40,6 +40,8 @@ def default_cfg() -> CfgNode:
     cfg.DATASET.SPLIT_FILE = ""  # another split than the data set's own
     cfg.DATASET.FEWSHOT = "balanced"  # or imbalanced: natural proportions, no validation set
     cfg.DATASET.BASE_CLASSES = []  # class names of the base half; empty: the first half
+    cfg.DATASET.CLASSES_OF = ""  # a source: images are tested under its classes, as far as these are the same
+    cfg.DATASET.CLASS_MAP = []  # which are: "class here = class there" each; empty: as the data set declares
     cfg.DATASET.CACHE_MB = 0  # memory for decoded few-shot training images; 0: read from disk
     cfg.DATASET.FEATURE_CACHE_MB = 1024  # disk for the features of frozen towers, shared by all runs; 0: none are kept
     cfg.DATASET.FEATURE_CACHE = ""  # their folder; empty: ~/.cache/cilmp/features
@@ -54,6 +56,11 @@ def default_cfg() -> CfgNode:
         if defaults := getattr(TRAINER_REGISTRY.get(name), "defaults", None):
             cfg.TRAINER[name.upper()] = CfgNode(defaults)
     return cfg
+
+
+def classes_of(cfg: CfgNode) -> str:
+    """The data set that a run's class names, knowledge and sentences are of: its own, or the one it is tested for."""
+    return cfg.DATASET.get("CLASSES_OF", "") or cfg.DATASET.NAME
 
 
 def trainers() -> list[str]:
@@ -87,7 +94,8 @@ def build_cfg(args: Namespace) -> CfgNode:
     stated = set(pairs)
     for path in [str(yamls.find(path, *place)) for path, place in given.items() if path]:
         node = read_yaml(path, cfg)
-        chosen = for_dataset(node, pairs.get("DATASET.NAME", cfg.DATASET.NAME), path)
+        asked = (pairs.get("DATASET.CLASSES_OF"), cfg.DATASET.CLASSES_OF, pairs.get("DATASET.NAME"), cfg.DATASET.NAME)
+        chosen = for_dataset(node, next(filter(None, asked), ""), path)
         for part in (node, chosen):
             stated |= set(flatten(part))
             merge(cfg, part, path)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cilmp.results import metrics
+from cilmp.trainers.engine.config import classes_of
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.evaluation import EVALUATOR_REGISTRY, EvaluatorBase
 
@@ -45,7 +46,7 @@ class Medical(EvaluatorBase):
 
     def graded(self) -> bool:
         """Do the classes form a scale (a data set says so of itself) and are all of them here?"""
-        name = self.cfg.DATASET.NAME
+        name = classes_of(self.cfg)
         known = name in DATASET_REGISTRY.registered_names()
         graded = known and getattr(DATASET_REGISTRY.get(name), "graded", False)
         return bool(graded) and self.cfg.DATASET.get("SUBSAMPLE_CLASSES", "all") == "all"
@@ -70,7 +71,10 @@ class Medical(EvaluatorBase):
             print(f"Not defined on this split: {', '.join(lost)}")
         if gone := metrics.absent(labels, classes):
             named = ", ".join(name[c] for c in gone)
-            print(f"No test image of {named}: left out of macro_f1, auroc and balanced_accuracy")
+            print(
+                f"No test image of {named}: left out of macro_f1, auroc and balanced_accuracy; in "
+                "accuracy_present no answer either"
+            )
 
         if self.cfg.TEST.PER_CLASS_RESULT:
             self.print_per_class(predicted, labels, name, recall)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cilmp.errors import UserError
 from cilmp.files import sha256
 from cilmp.llm import sentences
+from cilmp.trainers.engine.config import classes_of
 from cilmp.trainers.method import Task
 from dassl.data.datasets import DATASET_REGISTRY
 
@@ -22,7 +23,7 @@ class Informed:
     @classmethod
     def made_from(cls, cfg) -> dict[str, str]:
         """The hash of the file of sentences, where it is there."""
-        options, dataset = cfg.TRAINER[cls.__name__.upper()], cfg.DATASET.NAME
+        options, dataset = cfg.TRAINER[cls.__name__.upper()], classes_of(cfg)
         try:
             path = sentences.locate(options.SENTENCES, dataset, stem_of(dataset))
         except UserError:  # told when it is read
@@ -32,7 +33,7 @@ class Informed:
     def task(self) -> Task:
         if not self.options.N_PROMPTS:
             return super().task()
-        names, dataset = list(self.classnames), self.cfg.DATASET.NAME
+        names, dataset = list(self.classnames), classes_of(self.cfg)
         path = sentences.locate(self.options.SENTENCES, dataset, stem_of(dataset))
         said = sentences.load(path, names, self.options.N_PROMPTS, dataset)
         self.knowledge = sentences.read(path).made | {"source": path.name, "sha256": sha256(path)}

@@ -16,7 +16,7 @@ from cilmp.errors import UserError, brief
 from cilmp.files import sha256, writing
 from cilmp.results import records
 from cilmp.trainers.engine import parallel
-from cilmp.trainers.engine.config import differences
+from cilmp.trainers.engine.config import classes_of, differences
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 
@@ -137,7 +137,12 @@ def require_trained(cfg: CfgNode, folder: Path) -> None:
             cfg.merge_from_list([key, trained[key]])
             asked["options"][key] = trained[key]
     skipped = tuple(block + option for option in UNREAD_IN_TESTS)
-    same_data = trained.get("DATASET.NAME") == asked["options"].get("DATASET.NAME")
+    source = trained.get("DATASET.NAME")
+    same_data = source == classes_of(cfg)
+    if cfg.DATASET.CLASSES_OF and source and not same_data:
+        raise UserError(
+            f"DATASET.CLASSES_OF is {cfg.DATASET.CLASSES_OF}, and the prompts in {folder} were trained on {source}."
+        )
     matter = [key for key in sorted(trained.keys() | asked["options"].keys())
               if (key in TRAINED or key.startswith((block, "MODEL.BACKBONE."))) and key not in skipped]  # fmt: skip
     if not same_data:  # another data set has knowledge of its own
