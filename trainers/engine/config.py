@@ -39,6 +39,7 @@ def default_cfg() -> CfgNode:
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base or new
     cfg.DATASET.SPLIT_FILE = ""  # another split than the data set's own
     cfg.DATASET.FEWSHOT = "balanced"  # or imbalanced: natural proportions, no validation set
+    cfg.DATASET.HELD_BACK = 0.0  # share of the training images that is validation, where a data set has none
     cfg.DATASET.BASE_CLASSES = []  # class names of the base half; empty: the first half
     cfg.DATASET.CACHE_MB = 0  # memory for decoded few-shot training images; 0: read from disk
     cfg.DATASET.FEATURE_CACHE_MB = 1024  # disk for the features of frozen towers, shared by all runs; 0: none are kept

@@ -130,14 +130,15 @@ def require_trained(cfg: CfgNode, folder: Path) -> None:
     asked = identity(cfg)
     trained, name = there["options"], cfg.TRAINER.NAME
     block = f"TRAINER.{name.upper()}."
-    for key in TRAINED:
+    same_data = trained.get("DATASET.NAME") == asked["options"].get("DATASET.NAME")
+    kept = (*TRAINED, "DATASET.HELD_BACK") if same_data else TRAINED  # of other data nothing was trained on
+    for key in kept:
         if key not in asked["options"] and key in trained:
             cfg.merge_from_list([key, trained[key]])
             asked["options"][key] = trained[key]
     skipped = tuple(block + option for option in UNREAD_IN_TESTS)
-    same_data = trained.get("DATASET.NAME") == asked["options"].get("DATASET.NAME")
     matter = [key for key in sorted(trained.keys() | asked["options"].keys())
-              if (key in TRAINED or key.startswith((block, "MODEL.BACKBONE."))) and key not in skipped]  # fmt: skip
+              if (key in kept or key.startswith((block, "MODEL.BACKBONE."))) and key not in skipped]  # fmt: skip
     if not same_data:  # another data set has knowledge of its own
         matter = [key for key in matter if key not in (f"{block}REPRESENTATIONS", f"{block}SENTENCES")]
     files = {what: asked["made_from"].get(what, "") for what in ("backbone", *(["knowledge"] if same_data else []))}
