@@ -77,7 +77,9 @@ def set_sizes(name: str, shares: Mapping[str, np.ndarray]) -> str:
     """{score: share of sets with 0 .. C classes (C + 1,)}: bars side by side; sizes from LONGEST on are one."""
     left, top, width, height = 46, 40, 220, 176
     count = len(next(iter(shares.values())))
-    sizes = [str(k) for k in range(min(count, LONGEST))] + ([f"{LONGEST}+"] if count > LONGEST else [])
+    sizes = [str(k) for k in range(min(count, LONGEST))] + (
+        [f"{LONGEST}{'+' * (count > LONGEST + 1)}"] if count > LONGEST else []
+    )
     rows = [[*share[:LONGEST], *([share[LONGEST:].sum()] if count > LONGEST else [])] for share in shares.values()]
     step, most = width / len(sizes), max(map(max, rows))
     bar = 0.84 * step / len(rows)
