@@ -123,7 +123,7 @@ def spoilt_record(run: Path, **fields) -> None:
 def another_checkpoint(run: Path) -> None:
     path = run / "prompt_learner" / "model.pth.tar-1"
     saved = torch.load(path, weights_only=True)
-    saved["state_dict"] = {name: value + 0.5 for name, value in saved["state_dict"].items()}
+    saved["state_dict"] = {name: value.flip(-1) for name, value in saved["state_dict"].items()}
     torch.save(saved, path)
 
 
