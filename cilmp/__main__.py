@@ -13,6 +13,7 @@ VERBS = {  # verb: (the module that is its program, imported only when asked for
     "sweep": ("cilmp.sweep", "a protocol's runs over trainers, data sets, shots and seeds, to the table"),
     "results": ("cilmp.results", "tables and paired tests of finished runs"),
     "report": ("cilmp.analysis.report", "one HTML file of everything that finished runs tell"),
+    "calibrate": ("cilmp.calibrate", "a finished run's temperature and prediction sets, from its validation images"),
     "predict": ("cilmp.predict", "class probabilities of new images from a finished run"),
     "data": ("cilmp.datasets", "data sets: list, prepare, check, show"),
     "llm": ("cilmp.llm", "class representations from an LLM: extract, import, show"),

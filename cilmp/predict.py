@@ -1,6 +1,7 @@
 """Class probabilities for new images from a finished run, without its data set.
 
 cilmp predict --model-dir output/busi/CILMP/vit_b16_full/seed1 scan1.png scans/ --out probabilities.csv
+cilmp predict --model-dir RUN scans/ --calibrated --sets 0.1     after cilmp calibrate RUN (docs/calibration.md)
 """
 
 from __future__ import annotations
@@ -12,12 +13,21 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
+
+import numpy as np
 
 from cilmp.errors import UserError, exit_on_user_error
 from cilmp.files import writing
 from cilmp.images import EXTENSIONS
-from cilmp.results import sheets
+from cilmp.results import calibration, conformal, metrics, sheets
+from cilmp.results.predictions import VALIDATION, Predictions
+
+
+class Answer(NamedTuple):
+    path: str
+    probabilities: np.ndarray  # (C,)
+    set: np.ndarray | None = None  # (C,) bool
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -29,6 +39,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--model-dir", required=True, help="folder of the finished run")
     add("--load-epoch", type=int, help="epoch of the checkpoint; default: as `cilmp train`")
     add("--out", default="-", help="file to write, .csv or .json; default: CSV to the standard output")
+    add("--calibrated", action="store_true", help="probabilities at the temperature of the run's validation images")
+    add("--sets", type=float, metavar="ALPHA", help="a set of classes too that holds the true one but with this chance")
     add("--batch-size", type=int, default=32)
     add("--workers", type=int, default=0, help="processes that read images")
     add("--device", default="", help="cpu, cuda, cuda:1, mps; default: a GPU where there is one")
@@ -42,17 +54,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.out != "-" and Path(args.out).suffix not in (".csv", ".json"):
         raise UserError(f"--out {args.out}: the name ends in .csv or .json.")
     paths = find(args.images)
+    told = validation(Path(args.model_dir), args.load_epoch) if args.calibrated or args.sets is not None else None
+    temperature = fitted(told) if args.calibrated else 1.0
+    threshold = threshold_of(told, args.sets) if args.sets is not None else None
     with contextlib.redirect_stdout(sys.stderr):  # the engine talks; the standard output is for probabilities
         from cilmp.restore import restore
 
         trainer = restore(args.model_dir, args.device, args.load_epoch)
+        if told and told.classnames != trainer.classnames:
+            raise UserError(f"{Path(args.model_dir, VALIDATION)} is of another run: delete it and calibrate this one.")
         start = time.perf_counter()
         rows, unreadable = [], []
-        for path, probabilities, error in probabilities_of(trainer, paths, args.batch_size, args.workers):
+        for path, logits, error in logits_of(trainer, paths, args.batch_size, args.workers):
             if error:
                 unreadable.append(error)
             else:
-                rows.append((path, probabilities))
+                rows.append(answer(path, logits, temperature, threshold))
     seconds = time.perf_counter() - start
     write(rows, trainer.classnames, args.out)
     for error in unreadable:
@@ -62,15 +79,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if unreadable else 0
 
 
-def probabilities_of(trainer, paths: Sequence[str], batch_size: int, workers: int) -> Iterator[tuple]:
-    """(path, probabilities (C,) or None, error or None) of every image, in order, read as the run's test read."""
+def validation(folder: Path, epoch: int | None) -> Predictions:
+    """What the run said of its validation images."""
+    if epoch is not None:
+        raise UserError(
+            "--calibrated and --sets answer with the checkpoint that was calibrated: leave --load-epoch out."
+        )
+    if not (told := Predictions.read(folder, name=VALIDATION)):
+        raise UserError(f"No {VALIDATION} in {folder}, which --calibrated and --sets read: cilmp calibrate {folder}")
+    return told
+
+
+def fitted(told: Predictions) -> float:
+    temperature, why = calibration.temperature(told.logits, told.labels)
+    if why:
+        raise UserError(f"The validation images set no temperature ({why}): leave --calibrated out.")
+    return temperature
+
+
+def threshold_of(told: Predictions, alpha: float) -> float:
+    """Of the run's own probabilities: a temperature fitted on the same images would cost the guarantee."""
+    threshold = conformal.of_validation(told.probabilities, told.labels, alpha)
+    print(f"sets by the threshold of {len(told.labels)} validation images", file=sys.stderr)
+    return threshold
+
+
+def logits_of(trainer, paths: Sequence[str], batch_size: int, workers: int) -> Iterator[tuple]:
+    """(path, logits (C,) or None, error or None) of every image, in order, read as the run's test read."""
     from cilmp.trainers.engine.loading import through
 
-    def softmax(image):
-        return trainer.model_inference(image).double().softmax(-1)
+    def infer(image):
+        return trainer.model_inference(image).float()
 
-    for path, row, error in through(softmax, paths, trainer.cfg, trainer.device, batch_size, workers):
-        yield path, None if row is None else row.tolist(), error
+    for path, row, error in through(infer, paths, trainer.cfg, trainer.device, batch_size, workers):
+        yield path, None if row is None else row.numpy(), error
+
+
+def answer(path: str, logits: np.ndarray, temperature: float = 1.0, threshold: float | None = None) -> Answer:
+    """logits (C,)."""
+    plain, scaled = metrics.softmax(np.stack([logits, logits / temperature]))
+    return Answer(path, scaled, None if threshold is None else conformal.lac(plain) <= threshold)
 
 
 def find(given: Sequence[str]) -> list[str]:
@@ -90,29 +138,36 @@ def find(given: Sequence[str]) -> list[str]:
     return paths
 
 
-def write(rows: Sequence[tuple[str, list[float]]], names: Sequence[str], out: str) -> None:
+def write(rows: Sequence[Answer], names: Sequence[str], out: str) -> None:
     if out == "-":
         return write_csv(rows, names, sys.stdout)
     with writing(out, mend="check --out") as file:
         if out.endswith(".json"):
-            told = [
-                dict(path=p, prediction=names[top(x)], probabilities=dict(zip(names, x, strict=True))) for p, x in rows
-            ]
-            json.dump(told, file, indent=1)
+            json.dump([told(row, names) for row in rows], file, indent=1)
         else:
             write_csv(rows, names, file)
 
 
-def write_csv(rows: Sequence[tuple[str, list[float]]], names: Sequence[str], file: IO[str]) -> None:
+def told(row: Answer, names: Sequence[str]) -> dict:
+    found = dict(path=row.path, prediction=names[row.probabilities.argmax()])
+    if row.set is not None:
+        found["set"] = held(row, names)
+    return found | dict(probabilities=dict(zip(names, row.probabilities.tolist(), strict=True)))
+
+
+def held(row: Answer, names: Sequence[str]) -> list[str]:
+    """The classes of a set, the likeliest first."""
+    return [names[c] for c in np.argsort(-row.probabilities, kind="stable") if row.set[c]]
+
+
+def write_csv(rows: Sequence[Answer], names: Sequence[str], file: IO[str]) -> None:
     """A name that a spreadsheet would run gets an apostrophe in front."""
     line = sheets.writer(file)
-    line(["path", "prediction", *names])
-    for path, x in rows:
-        line([path, names[top(x)], *(f"{p:.6g}" for p in x)])
-
-
-def top(x: Sequence[float]) -> int:
-    return max(range(len(x)), key=x.__getitem__)
+    sets = any(row.set is not None for row in rows)
+    line(["path", "prediction", *(["set"] if sets else []), *names])
+    for row in rows:
+        mine = ["; ".join(held(row, names))] if sets else []
+        line([row.path, names[row.probabilities.argmax()], *mine, *(f"{p:.6g}" for p in row.probabilities)])
 
 
 if __name__ == "__main__":

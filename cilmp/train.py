@@ -22,7 +22,7 @@ import cilmp.datasets  # noqa: E402, F401  registers the data sets
 import cilmp.trainers  # noqa: E402, F401  registers the trainers
 import dassl.utils  # noqa: E402
 from cilmp.errors import UserError, exit_on_user_error, of_a_file  # noqa: E402
-from cilmp.results import records  # noqa: E402
+from cilmp.results import predictions, records  # noqa: E402
 from cilmp.trainers.engine import parallel, provenance  # noqa: E402
 from cilmp.trainers.engine.config import build_cfg, differences, facts, trainers  # noqa: E402, F401  a sweep asks
 from cilmp.trainers.engine.provenance import made_from  # noqa: E402, F401  a sweep asks
@@ -98,7 +98,9 @@ def main() -> None:
         provenance.spare_record(cfg)
         if not args.eval_only:
             provenance.claim(cfg, getattr(trainer, "classnames", ()))
-        done.unlink(missing_ok=True)  # the record is the done mark: this run is not done
+        # the record is the done mark: this run is not done, nor is what was said before what it will say
+        for path in (done, done.with_name(predictions.NAME), done.with_name(predictions.VALIDATION)):
+            path.unlink(missing_ok=True)
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
         trainer.test()

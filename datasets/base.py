@@ -38,8 +38,8 @@ class SplitDataset(DatasetBase):
 
     A declaration's class names are what `check` holds a split file to; a model sees those of the split file, as
     `classnames` of the instance.  Options, all under cfg.DATASET: NUM_SHOTS (-1 = all), FEWSHOT, SUBSAMPLE_CLASSES,
-    BASE_CLASSES, SPLIT_FILE, CLASSES_OF, CLASS_MAP.  The images drawn depend on the split file, these options and
-    cfg.SEED alone.
+    BASE_CLASSES, HELD_BACK, SPLIT_FILE, CLASSES_OF, CLASS_MAP.  The images drawn depend on the split file, these
+    options and cfg.SEED alone.
     """
 
     dataset_dir, split, images = "", "", ""
@@ -72,11 +72,14 @@ class SplitDataset(DatasetBase):
                 f"{len(absent)} of {total} images of {path} are missing below {images}: {brief(absent, 3)}. "
                 "Fetch them again or check --root."
             )
-        if "val" not in split:
+        held = options.get("HELD_BACK", 0.0)
+        if "val" not in split and not held:
             print(f"{path.name} has no list 'val': no validation set")
         if options.get("CLASSES_OF", ""):
             split, names = matching.under(type(self), split, names, options)
         split = fewshot.few(split, options.NUM_SHOTS, options.get("FEWSHOT", "balanced"), cfg.SEED)
+        if held:
+            split = fewshot.held_back(split, held, cfg.SEED, str(path))
         which, base = options.get("SUBSAMPLE_CLASSES", "all"), options.get("BASE_CLASSES", ())
         labels = fewshot.half(names, which, base, type(self).__name__)
         split = fewshot.keep(split, labels)

@@ -67,6 +67,26 @@ def few(split: Split, shots: int, rule: str, seed: int) -> Split:
     return {**drawn, "test": split["test"]}
 
 
+def held_back(split: Split, share: float, seed: int, owner: str = "") -> Split:
+    """The split whose list 'val' is that share of each class's training images, drawn by the seed; they are trained on
+    no more.  A class keeps one image at least."""
+    if "val" in split:
+        raise UserError(f"DATASET.HELD_BACK is {share:g}, and {owner} has a list 'val', which is used: leave it out.")
+    if seed < 0:
+        raise UserError(
+            "DATASET.HELD_BACK needs a SEED of 0 or more, which says later which images were not trained on."
+        )
+    rng, groups = random.Random(seed), by_class(split["train"])
+    held = [item for group in groups for item in rng.sample(group, min(round(share * len(group)), len(group) - 1))]
+    if not held:
+        most = max(map(len, groups))
+        raise UserError(f"DATASET.HELD_BACK {share:g} of {most} training images a class is none: give more of either.")
+    taken = set(held)
+    train = [item for item in split["train"] if item not in taken]
+    print(f"{len(held)} of {len(split['train'])} training images are held back for validation (DATASET.HELD_BACK)")
+    return {"train": train, "val": held, "test": split["test"]}
+
+
 def short_of(items: list[Item], shots: int) -> dict[str, int]:
     """Classes with fewer images than wanted, and how many they have."""
     counts: dict[str, int] = {}

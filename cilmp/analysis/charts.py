@@ -95,6 +95,17 @@ def base_new_bars(cells: Mapping[str, Sequence[Cell]], metric: str) -> Figure:
     return figure
 
 
+def risk_coverage(curves: Mapping[str, np.ndarray]) -> Figure:
+    """{name: risk (101,) at coverage 0, 0.01 .. 1}."""
+    figure, axes = plt().subplots(figsize=(6.4, 4.2))
+    for i, (name, risk) in enumerate(curves.items()):
+        axes.plot(range(101), 100 * risk, label=entry(name), **style(i) | dict(markevery=20, markersize=4))
+    axes.set_xlabel("coverage: the surest images (%)")
+    axes.set_ylabel("risk: errors among them (%)")
+    axes.legend(frameon=False)
+    return figure
+
+
 def learning_curves(curves: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]]) -> Figure:
     """{trainer: [(epoch (n,), loss (n,)) of each seed]}: mean over seeds."""
     figure, axes = plt().subplots(figsize=(6.4, 4.2))

@@ -29,9 +29,7 @@ def located(paths: Sequence[str], root: str) -> list[str]:
 
 def tested(folder: Path, root: str) -> tuple[list[str], np.ndarray, list[str]]:
     """(paths, labels (N,), class names) of a run's test split, from its predictions."""
-    predictions = Predictions.read(folder)
-    if predictions is None:
-        raise UserError(f"No predictions.npz in {folder}: run with TEST.SAVE_PREDICTIONS True (sweeps do).")
+    predictions = Predictions.need(folder)
     return located(predictions.paths, root), predictions.labels, predictions.classnames
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -15,6 +15,8 @@ from cilmp.results.tables import printable
 
 LARGEST, SIDE = 26.0, 640.0  # of a matrix in px: a class, and all classes
 NUMBERS, NAMES = 12, 64  # up to so many classes their cells hold numbers, their edges names
+
+LONGEST, FILLS = 8, ("#9ecae1", "#fff", "#555")  # of sets: the last size with a bar of its own; of their scores
 
 
 def address(kind: str, content: bytes) -> str:
@@ -69,6 +71,34 @@ def confusion_matrix(name: str, matrix: np.ndarray, classnames: Sequence[str]) -
     parts.append(word(left + side / 2, top + side + edge - 4, f"prediction{what}"))
     parts.append(upright(10, top + side / 2, f"truth{what}", "middle"))
     return picture(left + max(side, 7 * len(name) / 2 + side / 2) + 8, top + side + edge + 8, parts)
+
+
+def set_sizes(name: str, shares: Mapping[str, np.ndarray]) -> str:
+    """{score: share of sets with 0 .. C classes (C + 1,)}: bars side by side; sizes from LONGEST on are one."""
+    left, top, width, height = 46, 40, 220, 176
+    count = len(next(iter(shares.values())))
+    sizes = [str(k) for k in range(min(count, LONGEST))] + (
+        [f"{LONGEST}{'+' * (count > LONGEST + 1)}"] if count > LONGEST else []
+    )
+    rows = [[*share[:LONGEST], *([share[LONGEST:].sum()] if count > LONGEST else [])] for share in shares.values()]
+    step, most = width / len(sizes), max(map(max, rows))
+    bar = 0.84 * step / len(rows)
+    parts = [word(left + width / 2, 10, name, size=12)]
+    for i, (score, row) in enumerate(zip(shares, rows, strict=True)):
+        look = f'fill="{FILLS[i]}" stroke="#333"'
+        parts.append(f'<rect x="{left + 70 * i}" y="22" width="9" height="9" {look}/>')
+        parts.append(word(left + 70 * i + 13, 27, score, "start"))
+        for k, share in enumerate(row):
+            x, tall = left + (k + 0.08) * step + i * bar, height * share / most
+            size = f'width="{bar:.1f}" height="{tall:.1f}"'
+            parts.append(f'<rect x="{x:.1f}" y="{top + height - tall:.1f}" {size} {look}/>')
+    parts += [word(left + (k + 0.5) * step, top + height + 9, size) for k, size in enumerate(sizes)]
+    for part in (0.0, 0.5, 1.0):
+        parts.append(word(left - 5, top + height * (1 - part), f"{100 * most * part:.0f}", "end"))
+    parts.append(f'<path d="M{left} {top}v{height}h{width}"/>')
+    parts.append(word(left + width / 2, top + height + 24, "classes in a set"))
+    parts.append(upright(10, top + height / 2, "sets (%)", "middle"))
+    return picture(left + width + 14, top + height + 34, parts)
 
 
 def reliability(name: str, bins: np.ndarray, error: float) -> str:

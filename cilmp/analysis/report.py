@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cilmp.analysis import charts, log, page, panels
+from cilmp.analysis import charts, log, page, panels, trust
 from cilmp.analysis.mistakes import thumbnail, worst
 from cilmp.errors import UserError, exit_on_user_error
 from cilmp.files import write_text
@@ -53,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         ("Significance", significance(runs, args.compare, args.metric)),
         ("Confusion", seen.confusion),
         ("Reliability", seen.reliability),
+        ("Risk and coverage", seen.risk),
+        ("Prediction sets", seen.sets),
         ("Learning curves", learning(runs)),
         ("Most confident mistakes", seen.mistakes),
         ("Settings", settings(runs)),
@@ -126,6 +128,8 @@ class Images:
 
     confusion: str = ""
     reliability: str = ""
+    risk: str = ""
+    sets: str = ""
     mistakes: str = ""
     damaged: list[str] = field(default_factory=list)
 
@@ -137,6 +141,8 @@ def images(runs: list[dict], root: str, count: int) -> Images:
         if found := predicted(named, seen.damaged):
             seen.confusion += confusion(title, found)
             seen.reliability += reliability(title, found)
+            seen.risk += trust.risk(title, found)
+            seen.sets += trust.sets(title, found)
             seen.mistakes += mistakes(title, found, root, count)
     if seen.mistakes:
         seen.mistakes = f'<p class="quiet">Probabilities are means over seeds.</p>{seen.mistakes}'

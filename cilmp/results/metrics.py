@@ -90,20 +90,27 @@ def per_class(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.nda
 
 
 def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> np.ndarray:
+    """(bins, 3) of `binned`, of the predicted class."""
+    return binned(probabilities.max(1), probabilities.argmax(1) == labels, bins)
+
+
+def binned(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> np.ndarray:
     """(bins, 3): images, mean confidence and accuracy (fractions) of equal-width bins (k/bins, (k+1)/bins]."""
-    confidence, predicted = probabilities.max(1), probabilities.argmax(1)
     which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     count = np.bincount(which, minlength=bins)
-    mean = [
-        np.bincount(which, weights=w, minlength=bins) / np.maximum(count, 1) for w in (confidence, predicted == labels)
-    ]
+    mean = [np.bincount(which, weights=w, minlength=bins) / np.maximum(count, 1) for w in (confidence, correct)]
     return np.stack([count, *mean], axis=1)
+
+
+def gap(bins: np.ndarray) -> float:
+    """Mean distance of confidence and accuracy over the images of (bins, 3), in percent."""
+    count, confidence, correct = bins.T
+    return 100.0 * float((count * np.abs(confidence - correct)).sum() / count.sum())
 
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
     """Mean distance of confidence and accuracy. Guo et al., ICML 2017, arXiv 1706.04599, equation 3."""
-    count, confidence, correct = calibration(probabilities, labels, bins).T
-    return 100.0 * float((count * np.abs(confidence - correct)).sum() / count.sum())
+    return gap(calibration(probabilities, labels, bins))
 
 
 def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:

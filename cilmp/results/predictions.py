@@ -1,4 +1,4 @@
-"""What a run said of each test image: predictions.npz beside its record."""
+"""What a run said of each test image: predictions.npz beside its record; and of its validation images, likewise."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from cilmp.errors import UserError
 from cilmp.files import replacing
 from cilmp.results import metrics
 
-NAME = "predictions.npz"
+NAME, VALIDATION = "predictions.npz", "validation.npz"
 
 
 @dataclass
 class Predictions:
-    """logits (N, C), labels (N,), paths (N,), classnames (C,), in the order of the test split."""
+    """logits (N, C), labels (N,), paths (N,), classnames (C,), in the order of the split."""
 
     logits: np.ndarray
     labels: np.ndarray
@@ -57,8 +57,8 @@ class Predictions:
         """(N,) the name of each image's class."""
         return [self.classnames[label] for label in self.labels]
 
-    def write(self, folder: Path) -> None:
-        with replacing(folder / NAME, mend="check --output-dir") as partial, partial.open("wb") as file:
+    def write(self, folder: Path, name: str = NAME) -> None:
+        with replacing(folder / name, mend="check --output-dir") as partial, partial.open("wb") as file:
             np.savez_compressed(
                 file,
                 path=np.array(self.paths),
@@ -68,9 +68,9 @@ class Predictions:
             )
 
     @classmethod
-    def read(cls, folder: Path, root: str = "") -> Predictions | None:
+    def read(cls, folder: Path, root: str = "", name: str = NAME) -> Predictions | None:
         """None where a run has saved none; UserError where they are damaged or do not fit one another."""
-        path = folder / NAME
+        path = folder / name
         if not path.exists():
             return None
         try:
@@ -81,9 +81,20 @@ class Predictions:
             check(**found)
         except Exception as error:  # a damaged archive fails in many ways
             why = f"it has no array {error.args[0]}" if isinstance(error, KeyError) else str(error)
-            raise UserError(f"{path} is damaged ({why}): delete the run's folder and run it again.") from None
+            mend = (
+                "delete the run's folder and run it again" if name == NAME else "delete it and calibrate the run again"
+            )
+            raise UserError(f"{path} is damaged ({why}): {mend}.") from None
         labels = found["label"].astype(np.int64)
         return cls(found["logits"], labels, found["path"].tolist(), found["classnames"].tolist(), root)
+
+    @classmethod
+    def need(cls, folder: Path) -> Predictions:
+        """`read`, and UserError where there are none."""
+        found = cls.read(folder)
+        if found is None:
+            raise UserError(f"No {NAME} in {folder}: run with TEST.SAVE_PREDICTIONS True (sweeps do).")
+        return found
 
     def like(self, other: Predictions) -> Predictions | None:
         """The same with the classes in the order of another run's; None where they are other classes."""

@@ -96,7 +96,7 @@ def test_predict_gives_the_test_s_probabilities_without_the_data_set(output, tmp
 
 
 def test_predict_writes_no_formula(tmp_path):
-    rows = [("=1.png", [0.75, 0.25]), ("b.png", [0.0, 1.0])]
+    rows = [predict.Answer("=1.png", np.array([0.75, 0.25])), predict.Answer("b.png", np.array([0.0, 1.0]))]
     predict.write(rows, ["@ill", "well"], str(tmp_path / "p.csv"))
     assert (tmp_path / "p.csv").read_text() == ("path,prediction,'@ill,well\n'=1.png,'@ill,0.75,0.25\nb.png,well,0,1\n")
     predict.write(rows, ["@ill", "well"], str(tmp_path / "p.json"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cilmp.analysis import charts, panels, report
-from cilmp.results import metrics, records
+from cilmp.results import conformal, metrics, records, selective
 from cilmp.results.predictions import NAME, Predictions
 from cilmp.results.tables import Cell
 
@@ -83,6 +83,27 @@ def test_seeds_that_number_or_name_classes_otherwise_are_never_summed(tmp_path, 
     counts = counts + metrics.confusion(1 - second.predicted, 1 - second.labels, 2)
     share = [f"{x:.0f}" for x in (100 * counts / counts.sum(1, keepdims=True)).ravel()]
     assert [word for word in words if word.isdigit()] == share
+
+
+def test_risk_and_sets_of_a_group(tmp_path):
+    names = [f"c{i}" for i in range(10)]
+    for trainer in ("CoOp", "MaPLe"):
+        for seed in (1, 2):
+            place = run(tmp_path / "out", trainer, seed, names=names)
+    text = written(tmp_path)
+    drawn, told = pictures(text), [Predictions.read(place.parent / f"seed{seed}") for seed in (1, 2)]
+    (curves,) = (words for alt, words in drawn.items() if alt.startswith("Risk by coverage"))
+    areas = [selective.aurc(p.probabilities.max(1), p.predicted == p.labels) for p in told]
+    assert f"MaPLe, AURC {np.mean(areas):.2f} ± {np.std(areas, ddof=1):.2f} %" in curves
+    bars = [words for alt, words in drawn.items() if alt.startswith("Sizes of prediction sets")]
+    assert len(bars) == 2 and all({"LAC", "APS", "RAPS", "8+", "sets (%)"} <= set(words) for words in bars)
+    cover = [conformal.resampled(conformal.lac(p.probabilities), p.labels, 0.1).coverage.mean() for p in told]
+    assert f"{100 * np.mean(cover):.2f} ± {100 * np.std(cover, ddof=1):.2f}" in text
+
+
+def test_too_few_images_for_sets_are_told(tmp_path):
+    run(tmp_path / "out")
+    assert "No sets: alpha 0.1 needs 9 images to set a threshold, and there are 2" in written(tmp_path)
 
 
 def test_runs_of_two_splits_are_two_pictures(tmp_path):

@@ -125,6 +125,30 @@ def test_more_shots_than_images(root, capsys):
     assert "NUM_SHOTS 32: all there are of" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("shots, fewshot, held", [(16, "balanced", 4), (-1, "balanced", 5), (16, "imbalanced", 4)])
+def test_held_back_images_are_validation_and_not_trained_on(tmp_path, shots, fewshot, held, capsys):
+    make(tmp_path / "odir_simple", "odir2.json", "", ("normal", "cataract"), {"train": 20, "test": 2})
+    options = dict(NUM_SHOTS=shots, FEWSHOT=fewshot)
+    whole = read(tmp_path, "ODIR2", **options)
+    part = read(tmp_path, "ODIR2", **options, HELD_BACK=0.25)
+    assert f"{2 * held} of {len(whole.train_x)} training images are held back" in capsys.readouterr().out
+    assert sorted(paths(part.train_x) + paths(part.val)) == sorted(paths(whole.train_x))
+    assert Counter(item.classname for item in part.val) == {"normal": held, "cataract": held}
+    assert paths(read(tmp_path, "ODIR2", **options, HELD_BACK=0.25).val) == paths(part.val)  # a later program's too
+    one = read(tmp_path, "ODIR2", NUM_SHOTS=2, HELD_BACK=0.99)
+    assert Counter(item.label for item in one.train_x) == {0: 1, 1: 1}
+
+
+def test_nothing_is_held_back_in_silence_or_in_vain(root, tmp_path):
+    with pytest.raises(UserError, match="odir.json has a list 'val', which is used: leave it out"):
+        read(root, NUM_SHOTS=4, HELD_BACK=0.25)
+    make(tmp_path / "odir_simple", "odir2.json", "", ("normal", "cataract"), {"train": 4, "test": 2})
+    with pytest.raises(UserError, match="HELD_BACK 0.25 of 1 training images a class is none"):
+        read(tmp_path, "ODIR2", NUM_SHOTS=1, HELD_BACK=0.25)
+    with pytest.raises(UserError, match="needs a SEED"):
+        read(tmp_path, "ODIR2", seed=-1, HELD_BACK=0.25)
+
+
 def test_no_validation_list(tmp_path, capsys):
     make(tmp_path / "odir_simple", "odir2.json", "", ("normal", "cataract"), {"train": 4, "test": 2})
     assert read(tmp_path, "ODIR2", NUM_SHOTS=2).val is None

@@ -177,9 +177,9 @@ def coop_run(data, tmp_path_factory) -> Path:
 
 def test_a_finished_run_predicts_as_in_its_test(coop_run):
     saved, trainer = Predictions.read(coop_run), restore(coop_run, "cpu")
-    rows = predict.probabilities_of(trainer, saved.paths[::80], batch_size=4, workers=0)
-    probabilities, errors = zip(*((row, error) for _, row, error in rows), strict=True)
-    np.testing.assert_allclose(probabilities, saved.probabilities[::80], atol=2e-5)
+    rows = predict.logits_of(trainer, saved.paths[::80], batch_size=4, workers=0)
+    answers, errors = zip(*((predict.answer(path, row), error) for path, row, error in rows), strict=True)
+    np.testing.assert_allclose([a.probabilities for a in answers], saved.probabilities[::80], atol=2e-5)
     assert trainer.classnames == saved.classnames and not any(errors)
 
 

@@ -39,6 +39,7 @@ def default_cfg() -> CfgNode:
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base or new
     cfg.DATASET.SPLIT_FILE = ""  # another split than the data set's own
     cfg.DATASET.FEWSHOT = "balanced"  # or imbalanced: natural proportions, no validation set
+    cfg.DATASET.HELD_BACK = 0.0  # share of the training images that is validation, where a data set has none
     cfg.DATASET.BASE_CLASSES = []  # class names of the base half; empty: the first half
     cfg.DATASET.CLASSES_OF = ""  # a source: images are tested under its classes, as far as these are the same
     cfg.DATASET.CLASS_MAP = []  # which are: "class here = class there" each; empty: as the data set declares

@@ -132,19 +132,20 @@ def require_trained(cfg: CfgNode, folder: Path) -> None:
     asked = identity(cfg)
     trained, name = there["options"], cfg.TRAINER.NAME
     block = f"TRAINER.{name.upper()}."
-    for key in TRAINED:
+    source = trained.get("DATASET.NAME")
+    same_images, same_data = source == asked["options"].get("DATASET.NAME"), source == classes_of(cfg)
+    kept = (*TRAINED, "DATASET.HELD_BACK") if same_images else TRAINED  # of other images none was trained on
+    for key in kept:
         if key not in asked["options"] and key in trained:
             cfg.merge_from_list([key, trained[key]])
             asked["options"][key] = trained[key]
     skipped = tuple(block + option for option in UNREAD_IN_TESTS)
-    source = trained.get("DATASET.NAME")
-    same_data = source == classes_of(cfg)
     if cfg.DATASET.CLASSES_OF and source and not same_data:
         raise UserError(
             f"DATASET.CLASSES_OF is {cfg.DATASET.CLASSES_OF}, and the prompts in {folder} were trained on {source}."
         )
     matter = [key for key in sorted(trained.keys() | asked["options"].keys())
-              if (key in TRAINED or key.startswith((block, "MODEL.BACKBONE."))) and key not in skipped]  # fmt: skip
+              if (key in kept or key.startswith((block, "MODEL.BACKBONE."))) and key not in skipped]  # fmt: skip
     if not same_data:  # another data set has knowledge of its own
         matter = [key for key in matter if key not in (f"{block}REPRESENTATIONS", f"{block}SENTENCES")]
     files = {what: asked["made_from"].get(what, "") for what in ("backbone", *(["knowledge"] if same_data else []))}

@@ -52,6 +52,7 @@ RANGES: dict[str, Range] = {
     "DATASET.NUM_SHOTS": SHOTS,
     "DATASET.SUBSAMPLE_CLASSES": one_of("all", "base", "new"),
     "DATASET.FEWSHOT": one_of("balanced", "imbalanced"),
+    "DATASET.HELD_BACK": Range(lambda value: FRACTION.holds(value) and value < 1, "a share, 0 or more and less than 1"),
     "DATASET.CACHE_MB": AT_LEAST_0,
     "DATASET.FEATURE_CACHE_MB": AT_LEAST_0,
     "DATALOADER.NUM_WORKERS": AT_LEAST_0,
