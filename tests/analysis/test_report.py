@@ -110,3 +110,12 @@ def test_a_loss_s_axis_holds_numbers_not_formulas():
 
 def test_bars_of_no_number_are_drawn():
     assert charts.svg(charts.base_new_bars({"CoOp": [Cell({}), Cell({1: 1.0}), Cell({})]}, "accuracy"))
+
+
+def test_published_figures_stand_beside_the_cells_they_match(tmp_path):
+    columns = "paper,source,method,backbone,dataset,protocol,shots,classes,metric,value,deviation,seeds"
+    (tmp_path / "p.csv").write_text(f"{columns}\nMine & Co,t,CoOp,tiny,X,few_shot,16,all,accuracy,12.5,,\n")
+    run(tmp_path / "out", backbone="tiny")
+    assert "Beside" not in written(tmp_path)
+    text = written(tmp_path, "--beside", str(tmp_path / "p.csv"))
+    assert "Mine &amp; Co" in text and "<td>12.50</td>" in text
