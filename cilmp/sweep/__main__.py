@@ -3,6 +3,7 @@
 cilmp sweep base2new busi btmri --trainers CoOp CILMP
 cilmp sweep base2new                                       the embedded data set
 cilmp sweep few_shot busi -- OPTIM.MAX_EPOCH 50            options for every run
+cilmp sweep few_shot busi -- OPTIM.LR=0.001,0.002          a grid of options: every run with each
 
 Every option has an environment variable of its name (TRAINERS, SEEDS, SHOTS, CFG, DATA, OUTPUT, GPUS, JOBS, LAUNCHER).
 Finished runs are skipped, broken ones redone; Ctrl-C or a kill loses at most the runs under way.
@@ -26,7 +27,7 @@ from cilmp.files import need_place
 from cilmp.results import records
 from cilmp.results.protocols import TABLES
 from cilmp.results.runs import order, prepare
-from cilmp.sweep import gpus, options
+from cilmp.sweep import gpus, grid, options
 from cilmp.sweep.cluster import Ray, submit
 from cilmp.sweep.jobs import PROTOCOLS, SHOTS, Facts, Job, Plan
 from cilmp.sweep.launchers import Launcher, Local
@@ -62,7 +63,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--no-fork", action="store_true", help="start every run as a process of its own")
     parser.add_argument("--dry-run", action="store_true", help="print the runs and their state, and stop")
     args = parser.parse_intermixed_args(argv[:cut])
-    args.extra = argv[cut + 1 :]
+    args.extra, args.points = grid.parse(argv[cut + 1 :])
     args.datasets = [name.lower() for name in args.datasets] or ["phantoms"]
     for name in ("datasets", "trainers", "seeds", "shots"):
         options.once(name, getattr(args, name) or [])
@@ -92,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     facts = names.get("facts")
     plan.trainers = plan.trainers or compared(names, args.protocol)
     plan.check(args.protocol, facts)
-    jobs = PROTOCOLS[args.protocol](plan)
+    jobs = [job for point in args.points for job in PROTOCOLS[args.protocol](point.of(plan))]
     read_options(program, names, jobs)
     states = {job: job.state() for job in jobs}
     if args.dry_run:
@@ -193,7 +194,7 @@ def job_record(job: Job, facts: Facts | None) -> dict[str, Any]:
     try:
         record = records.read(job.folder)
     except UserError:
-        record = job.fields | dict(version=records.VERSION, metrics={})
+        record = job.fields | dict(version=records.VERSION, metrics={}, options=job.options or {})
     method = record.get("method") or (facts(record["trainer"]) if facts else {})
     return record | dict(method=method, path=job.folder)
 
