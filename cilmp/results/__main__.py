@@ -13,9 +13,8 @@ import argparse
 from collections.abc import Sequence
 
 from cilmp.errors import UserError, exit_on_user_error
-from cilmp.results.beside import beside
+from cilmp.results import beside, published
 from cilmp.results.protocols import TABLES
-from cilmp.results.published import shipped
 from cilmp.results.runs import chosen, note, pivot
 from cilmp.results.tables import FORMATS, Table
 
@@ -32,8 +31,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--metric", default="", help="a metric (default: accuracy), or another number of the record: seconds.train ...")
     add("--where", nargs="+", default=[], metavar="FIELD=VALUE", help="only such runs, e.g. shots=16 classes=all")
     add("--compare", metavar="TRAINER", help="paired tests of this trainer against every other")
-    beside = "published figures beside ours: those that ship, or of a CSV with the same columns"
-    add("--beside", nargs="?", const=shipped(), metavar="FILE", help=beside)
+    add("--beside", nargs="?", const=published.shipped(), metavar="FILE", help=beside.HELP)
     add("--format", choices=FORMATS, default="text")
     return parser.parse_args(argv)
 
@@ -52,11 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         tables = TABLES[args.table](runs, metric)
     if args.beside:
-        table = beside(runs, args.beside, args.metric)
-        if table.rows:
-            tables = [*tables, table]
-        else:
-            note(["no published figure is of the same cells as these runs", *table.notes])
+        tables = [*tables, *beside.shown(runs, args.beside, args.metric)]
     if not tables:
         raise UserError(f"The runs under {args.folder} make no table '{args.table}'; see --rows and --columns.")
     if args.format == "csv":  # which has no place for them

@@ -15,9 +15,10 @@ from cilmp.errors import UserError, brief, nearest
 from cilmp.results import published
 from cilmp.results.protocols import Harmonic, average
 from cilmp.results.published import Figure
-from cilmp.results.runs import FOUR_METRICS, cell, seeds_of, spell
+from cilmp.results.runs import FOUR_METRICS, cell, note, seeds_of, spell
 from cilmp.results.tables import Cell, Listing
 
+HELP = "published figures beside ours: those that ship, or of a CSV with the same columns"
 LABELS = ("paper", "data", "trainer", "shots", "classes", "metric")
 COLUMNS = ("ours", "ours ±", "theirs", "theirs ±", "difference", "beyond", "differs")
 BEYOND = (
@@ -65,6 +66,14 @@ def beside(runs: Sequence[dict], path: str | Path, metric: str = "") -> Listing:
             rows.append((labels, compared(mine, figure)))
     return Beside("Beside published figures, in %", LABELS, COLUMNS, rows,
                   notes=[*([BEYOND] if rows else []), *means.values(), *near.told(), *notes])  # fmt: skip
+
+
+def shown(runs: Sequence[dict], path: str | Path, metric: str = "") -> list[Listing]:
+    """For a program: the table; where nothing matches none, and why on stderr."""
+    table = beside(runs, path, metric)
+    if not table.rows:
+        note(["no published figure is of the same cells as these runs", *table.notes])
+    return [table] if table.rows else []
 
 
 def in_metrics(

@@ -24,7 +24,7 @@ from typing import Any
 from cilmp import system, yamls
 from cilmp.errors import UserError, exit_on_user_error
 from cilmp.files import need_place
-from cilmp.results import records
+from cilmp.results import beside, published, records
 from cilmp.results.protocols import TABLES
 from cilmp.results.runs import order, prepare
 from cilmp.sweep import gpus, grid, options
@@ -60,6 +60,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--gpus", default=os.environ.get("GPUS"), help="ids such as '0 1', '' for none; default: all there are"
     )
     parser.add_argument("--program", default="", help="another train.py, which registers trainers of its own")
+    parser.add_argument("--beside", nargs="?", const=published.shipped(), metavar="FILE", help=beside.HELP)
     parser.add_argument("--no-fork", action="store_true", help="start every run as a process of its own")
     parser.add_argument("--dry-run", action="store_true", help="print the runs and their state, and stop")
     args = parser.parse_intermixed_args(argv[:cut])
@@ -67,6 +68,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args.datasets = [name.lower() for name in args.datasets] or ["phantoms"]
     for name in ("datasets", "trainers", "seeds", "shots"):
         options.once(name, getattr(args, name) or [])
+    if args.beside:
+        published.read(args.beside)
     if args.launcher == "local" and args.data and not Path(args.data).expanduser().is_dir():
         raise UserError(f"No folder {args.data}: check --data (or DATA).")
     return args
@@ -123,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"Stopped. {left} runs are left; the same command goes on.", file=sys.stderr)
             return 128 + stopped
         failed = schedule.failed
-    report(jobs, args.protocol, failed, facts)
+    report(jobs, args.protocol, failed, facts, args.beside)
     return 1 if failed else 0
 
 
@@ -199,12 +202,14 @@ def job_record(job: Job, facts: Facts | None) -> dict[str, Any]:
     return record | dict(method=method, path=job.folder)
 
 
-def report(jobs: Sequence[Job], protocol: str, failed: dict[Job, str], facts: Facts | None) -> None:
-    """The table of these runs, then what failed and why."""
-    runs = [job_record(job, facts) for job in jobs]
+def report(
+    jobs: Sequence[Job], protocol: str, failed: dict[Job, str], facts: Facts | None, figures: str | None = None
+) -> None:
+    """The table of these runs, published figures beside them where asked for, then what failed and why."""
+    runs = prepare([job_record(job, facts) for job in jobs])
     if any(run["metrics"] for run in runs):
         print()
-        for table in TABLES[TABLE[protocol]](prepare(runs), "accuracy"):
+        for table in [*TABLES[TABLE[protocol]](runs, "accuracy"), *(beside.shown(runs, figures) if figures else [])]:
             print(table.render())
     for job, why in failed.items():
         print(f"FAILED {job.name}: {why}", file=sys.stderr)
