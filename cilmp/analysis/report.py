@@ -178,7 +178,7 @@ def confusion(title: str, found: dict[str, list[Predictions]]) -> str:
         names = seeds[0].classnames
         counts = np.sum([metrics.confusion(p.predicted, p.labels, len(names)) for p in seeds], axis=0)
         pictures[f"Confusion matrix of {name}, {title}"] = panels.confusion_matrix(name, counts, names)
-    return page.figure(title, pictures, "Percent of each true class, summed over seeds.")
+    return page.figure(title, pictures, "Percent of each true class, below it images, summed over seeds.")
 
 
 def reliability(title: str, found: dict[str, list[Predictions]]) -> str:
