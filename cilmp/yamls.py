@@ -1,4 +1,4 @@
-"""The yaml files that ship with the toolbox: `datasets/<name>.yaml` and `trainers/<Trainer>/<name>.yaml`, by name."""
+"""Where what ships lies, and the yaml files by name: `datasets/<name>.yaml` and `trainers/<Trainer>/<name>.yaml`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from cilmp.errors import UserError, nearest
 PACKAGE = Path(__file__).resolve().parent
 
 
+def home(name: str) -> Path:
+    """Of `configs` or `docs`: in the installed package, else at the top of the checkout."""
+    inside = PACKAGE / name
+    return inside if inside.is_dir() else PACKAGE.parent / name
+
+
 def folder(beside: Path | None = None) -> Path:
-    """Of the yamls: beside another program, else in the installed package, else at the top of the checkout."""
-    places = [PACKAGE / "configs", PACKAGE.parent / "configs"]
-    if beside is not None:
-        places.insert(0, beside.resolve().parent / "configs")
-    return next((place for place in places if place.is_dir()), places[-1])
+    """Of the yamls: beside another program, else the toolbox's own."""
+    own = beside.resolve().parent / "configs" if beside is not None else None
+    return own if own is not None and own.is_dir() else home("configs")
 
 
 def pick(inside: Path, name: str, what: str) -> Path:

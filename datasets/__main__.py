@@ -1,6 +1,6 @@
 """Data sets from the original download to a checked split.
 
-cilmp data list    [NAME] [--root DATA]
+cilmp data list    [NAME] [--root DATA [--on-disk]]
 cilmp data prepare NAME --source DOWNLOAD --root DATA [--split official|reference|grouped]
 cilmp data check   NAME --root DATA [--against NAME ...] [--json]
 cilmp data show    NAME --root DATA [--output SHEET.png]
@@ -13,9 +13,11 @@ import inspect
 import json
 from pathlib import Path
 
+import yaml
 from tabulate import tabulate
 
 import cilmp.datasets  # noqa: F401  registers the data sets
+from cilmp import yamls
 from cilmp.datasets import splits
 from cilmp.datasets.base import SplitDataset
 from cilmp.errors import UserError, brief, exit_on_user_error, nearest
@@ -39,6 +41,7 @@ def parse_args() -> argparse.Namespace:
         "list", "all data sets and what is on disk; with a name its card", named=False, rooted=False
     ).add_argument
     add("name", nargs="?", default="", help="registered name: print all that is known of it")
+    add("--on-disk", action="store_true", help="only what lies below --root, by its names in configs/datasets")
 
     add = verb("prepare", "images and split file from an original download").add_argument
     add("--source", required=True, help="the download: a folder, a zip, or an .npz of MedMNIST; it is only read")
@@ -96,6 +99,14 @@ def list_all(root: str) -> None:
     print(tabulate(rows, headers, maxcolwidths=[None, 28, 16, None, None, 26, None]))
 
 
+def list_on_disk(root: str) -> None:
+    """For scripts: a name of configs/datasets on each line."""
+    for path in sorted((yamls.folder() / "datasets").glob("*.yaml")):
+        name = yaml.safe_load(path.read_text(encoding="utf-8"))["DATASET"]["NAME"]
+        if root and on_disk(DATASET_REGISTRY.get(name), root):
+            print(path.stem)
+
+
 def describe(dataset: type[SplitDataset]) -> str:
     """The card."""
     facts = [("name", dataset.__name__), ("classes", "; ".join(dataset.classnames))]
@@ -113,7 +124,7 @@ def describe(dataset: type[SplitDataset]) -> str:
 def main() -> int:
     args = parse_args()
     if args.verb == "list" and not args.name:
-        list_all(args.root)
+        (list_on_disk if args.on_disk else list_all)(args.root)
         return 0
     dataset = find(args.name)
     if args.verb == "list":

@@ -17,6 +17,7 @@ from cilmp.sweep.jobs import started
 HOME = Path(__file__).parents[1]
 SHIPPED = {"cilmp": "cilmp", "trainers": "cilmp/trainers", "datasets": "cilmp/datasets", "configs": "cilmp/configs"}
 LINKS = ("cilmp/trainers", "cilmp/datasets")
+PUBLISHED = "docs/published.csv"  # of docs/ what programs read
 
 
 def cilmp(monkeypatch, *arguments):
@@ -76,8 +77,9 @@ def wheels(tmp_path_factory):
     junk = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
     for name in ("cilmp", "trainers", "datasets", "configs", "dassl-compat"):
         shutil.copytree(HOME / name, place / name, symlinks=True, ignore=junk)
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(HOME / name, place)
+    (place / "docs").mkdir()
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", PUBLISHED):
+        shutil.copy(HOME / name, place / name)
     for link in LINKS:
         target = os.readlink(HOME / link) if (HOME / link).is_symlink() else "no link"
         (place / link).unlink()
@@ -121,7 +123,7 @@ def pip(*arguments, cwd=None):
 
 @pytest.mark.slow
 def test_the_wheel_holds_every_file_of_the_checkout(wheels):
-    expected = set()
+    expected = {f"cilmp/{PUBLISHED}"}
     for folder, there in SHIPPED.items():
         for path in (HOME / folder).rglob("*"):
             inside = path.relative_to(HOME / folder).as_posix()
@@ -153,6 +155,7 @@ def test_from_a_sweep_to_its_table(installed):
     swept = installed("cilmp", "sweep", "base2new", *quick)
     table = installed("cilmp", "results", "output", "--table", "base2new")
     assert "PHANTOMS" in table and "CoOp" in table and table in swept
+    assert installed("cilmp", "results", "output", "--table", "base2new", "--beside") == table
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ OFFLINE = {  # commands that need neither data nor a network: run as they stand,
     "cilmp clip list",
     "cilmp clip show tiny",
     "cilmp results output --format latex",
+    "cilmp results output --beside",
     "cilmp report output --out report.html",
     "cilmp llm show cilmp/assets/representations/phantoms.safetensors",
 }

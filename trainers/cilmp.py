@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from cilmp.clip.lowrank import LowRank
 from cilmp.clip.model import CLIP
 from cilmp.devices import exactly
-from cilmp.errors import UserError, nearest
+from cilmp.errors import UserError
 from cilmp.files import sha256
 from cilmp.intervention import INTERVENTIONS, projected
 from cilmp.llm import store
@@ -28,7 +28,7 @@ from cilmp.trainers.base import CLIPTrainer
 from cilmp.trainers.engine.averaging import Averaging
 from cilmp.trainers.engine.config import classes_of
 from cilmp.trainers.engine.informed import stem_of
-from cilmp.trainers.engine.ranges import AT_LEAST_0, COUNT, FORWARD, PREC, number
+from cilmp.trainers.engine.ranges import AT_LEAST_0, COUNT, FORWARD, PREC, number, one_of
 from cilmp.trainers.learners import DeepPrompts
 from cilmp.trainers.method import Method, Task
 from dassl.engine import TRAINER_REGISTRY
@@ -84,8 +84,6 @@ class LLMPrompts(Method):
         super().__init__(clip)
         classnames, states = task.classnames, task.states
         kind, p, s = options.INTERVENTION, options.PREFIX_LENGTH, options.SUFFIX_LENGTH
-        if kind not in INTERVENTIONS:
-            raise UserError(f"TRAINER.CILMP.INTERVENTION is '{kind}'.{nearest(kind, INTERVENTIONS)}")
         self.conditional = kind == "conditional"
         self.spread(classnames, states, p, s)
 
@@ -174,6 +172,7 @@ class CILMP(Averaging, CLIPTrainer):
         DROPOUT=number(0, 0.99),
         GPA_MEAN=number(),
         GPA_STD=number(0, open_low=True),
+        INTERVENTION=one_of(*INTERVENTIONS),
         FORWARD=FORWARD,
     )
 

@@ -42,7 +42,7 @@ def upright(x: float, y: float, text: str, anchor: str = "end", size: float = 10
 
 
 def confusion_matrix(name: str, matrix: np.ndarray, classnames: Sequence[str]) -> str:
-    """(C, C) counts, truth down, shown in percent of the true class; of many classes without their names."""
+    """(C, C) counts, truth down, shaded by percent of the true class; few classes hold both numbers, many no names."""
     classes = len(matrix)
     cell = min(LARGEST, SIDE / classes)
     side, named = cell * classes, classes <= NAMES
@@ -66,7 +66,11 @@ def confusion_matrix(name: str, matrix: np.ndarray, classnames: Sequence[str]) -
     if classes <= NUMBERS:
         for (i, j), percent in np.ndenumerate(share):
             x, y = left + (j + 0.5) * cell, top + (i + 0.5) * cell
-            parts.append(word(x, y, f"{percent:.0f}", more='class="light"' if percent > 55 else ""))
+            light = 'class="light"' if percent > 55 else ""
+            parts += [
+                word(x, y - 5, f"{percent:.0f}", more=light),
+                word(x, y + 6, f"{matrix[i, j]}", size=7, more=light),
+            ]
     what = "" if named else f" ({classes} classes in label order)"
     parts.append(word(left + side / 2, top + side + edge - 4, f"prediction{what}"))
     parts.append(upright(10, top + side / 2, f"truth{what}", "middle"))

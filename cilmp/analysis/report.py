@@ -17,9 +17,11 @@ from cilmp.analysis.mistakes import thumbnail, worst
 from cilmp.errors import UserError, exit_on_user_error
 from cilmp.files import write_text
 from cilmp.results import metrics
+from cilmp.results.beside import beside
 from cilmp.results.compare import compare
 from cilmp.results.predictions import Predictions
 from cilmp.results.protocols import at_home, base2new, tables_of
+from cilmp.results.published import shipped
 from cilmp.results.runs import chosen, data_root, in_order, note, pivot
 
 Group = tuple[str, dict[str, list[dict]]]  # title, {trainer: its runs, one a seed}
@@ -35,6 +37,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--metric", default="accuracy")
     add("--where", nargs="+", default=[], metavar="FIELD=VALUE", help="only such runs, e.g. dataset=BUSI")
     add("--compare", metavar="TRAINER", help="add paired significance of this trainer against the others")
+    add("--beside", default=shipped(), metavar="FILE", help="published figures (default: those that ship)")
     add("--root", default="", help="where images are that are not at the path their run saw")
     add("--mistakes", type=int, default=6, help="images a trainer in the gallery")
     add("--title", default="Prompt learning: report of finished runs")
@@ -48,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     note(seen.damaged)
     sections = [
         ("Tables", tables(runs, args.metric, damaged + seen.damaged)),
+        ("Beside published figures", published(runs, args.beside)),
         ("Few-shot curves", few_shot(runs, args.metric)),
         ("Base and new classes", base_new(runs, args.metric)),
         ("Significance", significance(runs, args.compare, args.metric)),
@@ -118,6 +122,11 @@ def base_new(runs: list[dict], metric: str) -> str:
     return "".join(parts)
 
 
+def published(runs: list[dict], path: str) -> str:
+    table = beside(runs, path)
+    return page.table(table) if table.rows else ""
+
+
 def significance(runs: list[dict], favourite: str | None, metric: str) -> str:
     return "".join(map(page.table, compare(runs, favourite, metric))) if favourite else ""
 
@@ -175,7 +184,7 @@ def confusion(title: str, found: dict[str, list[Predictions]]) -> str:
         names = seeds[0].classnames
         counts = np.sum([metrics.confusion(p.predicted, p.labels, len(names)) for p in seeds], axis=0)
         pictures[f"Confusion matrix of {name}, {title}"] = panels.confusion_matrix(name, counts, names)
-    return page.figure(title, pictures, "Percent of each true class, summed over seeds.")
+    return page.figure(title, pictures, "Percent of each true class, below it images, summed over seeds.")
 
 
 def reliability(title: str, found: dict[str, list[Predictions]]) -> str:

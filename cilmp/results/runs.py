@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,6 +14,9 @@ from cilmp.results.tables import Cell, Table
 
 FOUR_METRICS = ("accuracy", "macro_f1", "auroc", "kappa")  # the paper's
 LESS_IS_BETTER = ("ece", "seconds", "peak_memory_mb", "gflops", "trainable_parameters")
+# Parts of a run's folder that tell it wherever the output lies: train_base/BUSI/shots_16/CoOp/tiny/seed1 of base to
+# new, BUSI/CoOp/tiny_16shots/seed1 of the other protocols.
+TAILS = (6, 5, 4)
 # of methods, in the order of a table
 KINDS = ("zero-shot", "training-free", "probe", "adapter", "prompt", "fine-tuning")
 
@@ -44,9 +48,10 @@ def prepare(runs: list[dict]) -> list[dict]:
         raise UserError(
             f"Records whose metrics are defined differently do not share a table ({where}): redo the older."
         )
-    trained = {run["path"].parts[-4:]: run["dataset"] for run in runs}
+    trained = {run["path"].parts[-n:]: run["dataset"] for run in runs for n in TAILS}
     for run in runs:
-        origin = trained.get(Path(run.get("model_dir") or "-").parts[-4:], run["dataset"])
+        parts = Path(run.get("model_dir") or "-").parts
+        origin = next((trained[parts[-n:]] for n in TAILS if parts[-n:] in trained), run["dataset"])
         run["classes_of"] = run.get("options", {}).get("DATASET.CLASSES_OF", "")
         run["source"] = run["classes_of"] if origin == run["dataset"] else origin
     return tell_apart(runs)
@@ -59,10 +64,11 @@ def tell_apart(runs: list[dict]) -> list[dict]:
         run["name"] = run["trainer"]
     for key in ("config", "backbone"):
         several: dict[str, set] = {}
-        for run in runs:
-            several.setdefault(run["trainer"], set()).add(run.get(key))
-        for run in runs:
-            run["name"] += f" [{run.get(key)}]" if len(several[run["trainer"]]) > 1 else ""
+        known = [run for run in runs if key in run]  # a sweep's run that failed has no backbone
+        for run in known:
+            several.setdefault(run["trainer"], set()).add(run[key])
+        for run in known:
+            run["name"] += f" [{run[key]}]" if len(several[run["trainer"]]) > 1 else ""
     cells: dict[tuple, list[dict]] = {}
     for run in runs:
         cell = tuple(
@@ -74,15 +80,21 @@ def tell_apart(runs: list[dict]) -> list[dict]:
         keys = set().union(*options) - records.IRRELEVANT
         different = {key for key in keys if any(o.get(key) != options[0].get(key) for o in options)}
         differing.setdefault(name, set()).update(different)
-    for run in runs:
-        told = [option(key, run.get("options", {}).get(key, "default")) for key in sorted(differing[run["name"]])]
-        run["name"] += f" [{', '.join(told)}]" if told else ""
+    for name, keys in differing.items():
+        mine = [run for run in runs if run["name"] == name]
+        told = [options_told(key, [run.get("options", {}).get(key, "default") for run in mine]) for key in sorted(keys)]
+        for run, *words in zip(mine, *told, strict=True):
+            run["name"] += f" [{', '.join(words)}]" if words else ""
     return runs
 
 
-def option(key: str, value: object) -> str:
-    """TRAINER.CILMP.REPRESENTATIONS, a/b/busi.safetensors -> 'representations busi'."""
-    return f"{key.split('.')[-1].lower()} {Path(value).stem if isinstance(value, str) else value}"
+def options_told(key: str, values: Sequence[object]) -> list[str]:
+    """TRAINER.CILMP.REPRESENTATIONS, [a/busi.safetensors ...] -> ['representations busi' ...]; whole paths where their
+    names do not tell them apart."""
+    whole = [str(value) for value in values]
+    short = [Path(value).stem if isinstance(value, str) else str(value) for value in values]
+    chosen = short if len(set(short)) == len(set(whole)) else whole
+    return [f"{key.split('.')[-1].lower()} {word}" for word in chosen]
 
 
 def value(run: dict, metric: str) -> float:
@@ -118,9 +130,11 @@ def in_order(runs: Iterable[dict], name: str) -> list:
 
 def order(item: object, method: dict) -> tuple:
     if isinstance(item, (int, float)):
-        return 0, math.inf if item < 0 else item, 0, ""
+        return 0, math.inf if item < 0 else item, 0, []
     kind = method.get("kind")
-    return 1, KINDS.index(kind) if kind in KINDS else len(KINDS), method.get("year") or 9999, str(item).lower()
+    rank = KINDS.index(kind) if kind in KINDS else len(KINDS)
+    words = re.split(r"(\d+\.?\d*)", str(item).lower())  # every second one is a number: rank 4 before rank 16
+    return 1, rank, method.get("year") or 9999, [float(w) if i % 2 else w for i, w in enumerate(words)]
 
 
 def seeds_of(runs: Iterable[dict]) -> frozenset[int]:

@@ -3,6 +3,7 @@
 cilmp sweep base2new busi btmri --trainers CoOp CILMP
 cilmp sweep base2new                                       the embedded data set
 cilmp sweep few_shot busi -- OPTIM.MAX_EPOCH 50            options for every run
+cilmp sweep few_shot busi -- OPTIM.LR=0.001,0.002          a grid of options: every run with each
 
 Every option has an environment variable of its name (TRAINERS, SEEDS, SHOTS, CFG, DATA, OUTPUT, GPUS, JOBS, LAUNCHER).
 Finished runs are skipped, broken ones redone; Ctrl-C or a kill loses at most the runs under way.
@@ -23,10 +24,10 @@ from typing import Any
 from cilmp import system, yamls
 from cilmp.errors import UserError, exit_on_user_error
 from cilmp.files import need_place
-from cilmp.results import records
+from cilmp.results import beside, published, records
 from cilmp.results.protocols import TABLES
 from cilmp.results.runs import order, prepare
-from cilmp.sweep import gpus, options
+from cilmp.sweep import gpus, grid, options
 from cilmp.sweep.cluster import Ray, submit
 from cilmp.sweep.jobs import EMBEDDED, PROTOCOLS, SHOTS, Facts, Job, Plan
 from cilmp.sweep.launchers import Launcher, Local
@@ -65,14 +66,17 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--gpus", default=os.environ.get("GPUS"), help="ids such as '0 1', '' for none; default: all there are"
     )
     parser.add_argument("--program", default="", help="another train.py, which registers trainers of its own")
+    parser.add_argument("--beside", nargs="?", const=published.shipped(), metavar="FILE", help=beside.HELP)
     parser.add_argument("--no-fork", action="store_true", help="start every run as a process of its own")
     parser.add_argument("--dry-run", action="store_true", help="print the runs and their state, and stop")
     args = parser.parse_intermixed_args(argv[:cut])
-    args.extra = argv[cut + 1 :]
+    args.extra, args.points = grid.parse(argv[cut + 1 :])
     embedded = EMBEDDED if args.protocol == "domain_generalisation" else EMBEDDED[:1]
     args.datasets = [name.lower() for name in args.datasets] or list(embedded)
     for name in ("datasets", "trainers", "seeds", "shots"):
         options.once(name, getattr(args, name) or [])
+    if args.beside:
+        published.read(args.beside)
     if args.launcher == "local" and args.data and not Path(args.data).expanduser().is_dir():
         raise UserError(f"No folder {args.data}: check --data (or DATA).")
     return args
@@ -101,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if plan.trainers in ([], ["all"]):
         plan.trainers = served(names, args.protocol, everyone=bool(plan.trainers))
     plan.check(facts)
-    jobs = PROTOCOLS[args.protocol](plan)
+    jobs = [job for point in args.points for job in PROTOCOLS[args.protocol](point.of(plan))]
     read_options(program, names, jobs)
     states = {job: job.state() for job in jobs}
     if args.dry_run:
@@ -131,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"Stopped. {left} runs are left; the same command goes on.", file=sys.stderr)
             return 128 + stopped
         failed = schedule.failed
-    report(jobs, args.protocol, failed, facts)
+    report(jobs, args.protocol, failed, facts, args.beside)
     return 1 if failed else 0
 
 
@@ -209,12 +213,14 @@ def job_record(job: Job, facts: Facts | None) -> dict[str, Any]:
     return record | dict(method=method, path=job.folder)
 
 
-def report(jobs: Sequence[Job], protocol: str, failed: dict[Job, str], facts: Facts | None) -> None:
-    """The table of these runs, then what failed and why."""
-    runs = [job_record(job, facts) for job in jobs]
+def report(
+    jobs: Sequence[Job], protocol: str, failed: dict[Job, str], facts: Facts | None, figures: str | None = None
+) -> None:
+    """The table of these runs, published figures beside them where asked for, then what failed and why."""
+    runs = prepare([job_record(job, facts) for job in jobs])
     if any(run["metrics"] for run in runs):
         print()
-        for table in TABLES[TABLE[protocol]](prepare(runs), "accuracy"):
+        for table in [*TABLES[TABLE[protocol]](runs, "accuracy"), *(beside.shown(runs, figures) if figures else [])]:
             print(table.render())
     for job, why in failed.items():
         print(f"FAILED {job.name}: {why}", file=sys.stderr)

@@ -25,6 +25,7 @@ class Job:
     arguments: list[str]
     fields: dict[str, Any]  # what the record has to say: trainer, config, classes, shots, seed
     after: Job | None = None
+    point: str = ""  # of a grid of options
     options: dict[str, Any] | None = None  # the config it asks for, as differences from the defaults; None: not known
     made_from: dict[str, str] = field(default_factory=dict)  # SHA-256 of the files it reads, '' where not known
     kind: tuple[object, ...] = field(init=False)  # runs of one kind take about the same time
@@ -36,7 +37,8 @@ class Job:
     @property
     def name(self) -> str:
         f = self.fields
-        return f"{f['trainer']} {f['dataset']} {f['classes']} {f['shots']} shots seed {f['seed']}"
+        point = f" [{self.point}]" if self.point else ""
+        return f"{f['trainer']}{point} {f['dataset']} {f['classes']} {f['shots']} shots seed {f['seed']}"
 
     def command(self, program: Path) -> str:
         return shlex.join(["python", *started(program), *self.arguments])
@@ -84,6 +86,7 @@ class Plan:
     shots: Sequence[int]
     config: str  # '': tiny on the embedded set, vit_b16 elsewhere
     extra: Sequence[str] = ()  # KEY VALUE
+    point: str = ""  # of a grid of options
 
     def check(self, facts: Facts | None = None) -> None:
         """Every slip before anything starts.  facts: what a trainer states of its method; None: nothing is known."""
@@ -149,7 +152,7 @@ class Plan:
         pairs = {"DATASET.NUM_SHOTS": shots, "DATASET.SUBSAMPLE_CLASSES": classes, "TEST.SAVE_PREDICTIONS": True}
         arguments += [str(part) for pair in (pairs | (more or {})).items() for part in pair] + list(self.extra)
         fields = dict(trainer=trainer, dataset=self.dataset_name(data), config=config.stem)
-        return Job(folder, arguments, fields | dict(classes=classes, shots=shots, seed=seed), after)
+        return Job(folder, arguments, fields | dict(classes=classes, shots=shots, seed=seed), after, self.point)
 
     def each(self, datasets: Sequence[str]) -> Iterator[tuple[str, str, str, int, int]]:
         """(data set, trainer, config, shots, seed)."""

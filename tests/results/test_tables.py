@@ -80,6 +80,33 @@ def test_one_trainer_with_several_options_is_several_rows():
         runs.pivot(runs.prepare([*found, *other_folder]), ["trainer"], "dataset", "accuracy")
 
 
+def test_representations_are_told_by_name_or_by_path_where_names_are_equal():
+    key = "TRAINER.CILMP.REPRESENTATIONS"
+    assert runs.options_told(key, ["a/llama.pt", "b/qwen.pt"]) == ["representations llama", "representations qwen"]
+    assert runs.options_told(key, ["a/x.pt", "b/x.pt"]) == ["representations a/x.pt", "representations b/x.pt"]
+    assert runs.options_told("OPTIM.LR", [0.1, 0.02]) == ["lr 0.1", "lr 0.02"]
+
+
+def test_the_source_of_a_run_is_the_data_set_its_prompts_were_trained_on(tmp_path):
+    def run(folder, dataset, model_dir=""):
+        return dict(version=1, trainer="CoOp", dataset=dataset, path=tmp_path / folder, model_dir=model_dir)
+
+    tail = "shots_16/CoOp/tiny/seed1"
+    found = [run(f"train_base/{data}/{tail}", data) for data in ("BUSI", "KVASIR")]
+    found += [
+        run(f"test_new/{data}/{tail}", data, f"elsewhere/train_base/{data}/{tail}") for data in ("BUSI", "KVASIR")
+    ]
+    found += [run("BUSI/CoOp/tiny_16shots/seed1", "BUSI")]
+    found += [run("evaluation/BUSI/CoOp/t/KVASIR/seed1", "KVASIR", "elsewhere/BUSI/CoOp/tiny_16shots/seed1")]
+    assert [run["source"] for run in runs.prepare(found)] == ["", "", "", "", "", "BUSI"]
+
+
+def test_trainers_stand_in_the_order_of_their_numbers():
+    found = [dict(name=f"CILMP [rank {rank}]") for rank in ("16", "4", "default", "0.5")]
+    told = ["rank 0.5", "rank 4", "rank 16", "rank default"]
+    assert runs.in_order(found, "trainer") == [f"CILMP [{name}]" for name in told]
+
+
 def test_paired_tests_equal_scipy():
     found = runs.where(runs.collect(RUNS)[0], ["classes=base"])
     over, per_image = compare(found, "CILMP", "accuracy")

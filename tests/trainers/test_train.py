@@ -199,7 +199,7 @@ SLIPS = {  # what the user did: (trainer, flags, options, what the line must say
     "epoch": ("CoOp", ["--eval-only", "--model-dir", "COOP", "--load-epoch", "9"], [], "there: model.pth.tar-2"),
     "depth": ("CoCoOp", ["--eval-only", "--model-dir", "COOP"], [], "trainer CoOp there, CoCoOp asked"),
     "representations": ("CILMP", [], ["TRAINER.CILMP.REPRESENTATIONS", "none.safetensors"], "none.safetensors"),
-    "intervention": ("CILMP", [], ["TRAINER.CILMP.INTERVENTION", "lorft"], "Did you mean loreft"),
+    "intervention": ("CILMP", [], ["TRAINER.CILMP.INTERVENTION", "lorft"], "one of conditional, loreft, noreft, none"),
     "ends": ("CILMP", [], ["TRAINER.CILMP.PREFIX_LENGTH", "40"], "PREFIX_LENGTH + SUFFIX_LENGTH is 44"),
 }  # fmt: skip
 
