@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One option at a time around CILMP's default, a table each:  scripts/ablation.sh [DATASET] [--dry-run] [-- KEY VALUE ...]
+# One option at a time around CILMP's default, a table each:  scripts/ablation.sh [DATASET] [-- KEY VALUE ...]
 #   An environment variable of an option's name holds its values, LOW_RANK_DIMENSION=2,4; an empty one leaves it out.
 #   REPRESENTATIONS=a.safetensors,b.safetensors: LLM files; CONTROL= leaves out random states like the first one's.
 #   Other environment as in compare.sh, and PROTOCOL (default: full).

@@ -25,8 +25,6 @@ BEYOND = (
     "±: deviation over seeds; beyond: the difference exceeds two deviations, which is twice the root of the summed "
     "squares of both (of the one that is known; - where none is), and what rounding hides"
 )
-
-
 HOME = {"few_shot": "at home", "full": "at home"}  # one protocol to a method that trains on no images
 
 
@@ -57,6 +55,8 @@ def beside(runs: Sequence[dict], path: str | Path, metric: str = "") -> Listing:
     for figure in figures:
         for setting, cells in near.matching(figure, ours.get(figure.method, {})):
             mine = filled(figure, cells, seeds)
+            if not mine.values:  # the metric does not exist for our runs
+                continue
             data = figure.datasets[0]
             if len(figure.datasets) > 1:
                 data = f"mean of {len(figure.datasets)}"

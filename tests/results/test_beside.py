@@ -141,6 +141,12 @@ def test_each_variant_of_a_trainer_is_a_row(tmp_path):
     assert {labels[2]: cells[0] for labels, cells in rows} == {"CoOp [n_ctx 2]": 82.0, "CoOp [n_ctx 4]": 84.0}
 
 
+def test_a_metric_that_does_not_exist_for_our_runs_makes_no_row(tmp_path):
+    runs = found([run(80.0) | dict(metrics=dict(accuracy=80.0, auroc=None))], tmp_path)
+    [(labels, _)] = beside(runs, written(tmp_path / "p.csv", {}, dict(metric="auroc"))).rows
+    assert labels[-1] == "accuracy"
+
+
 def test_metrics_that_runs_do_not_have(tmp_path):
     runs = found([run(80.0)], tmp_path)
     path = written(tmp_path / "p.csv", {}, dict(metric="top5"))
