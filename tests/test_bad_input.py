@@ -32,7 +32,7 @@ ROWS = {  # command: what its one line has to say
     "predict --model-dir nowhere x.png": "No image or folder at x.png",
     f"predict --model-dir {ONE} {__file__}": "",
     f"predict --model-dir {ONE} {__file__} --sets 0.1": f"No validation.npz in {ONE}, which",
-    "calibrate nowhere": "No record at nowhere/result.json: the run has not finished",
+    "calibrate nowhere": "No record at nowhere: the run has not finished",
     f"calibrate {ONE} --alpha 1.5": "alpha is 1.5: give a number between 0 and 1",
     "data check BUSSI --root .": "Did you mean BUSI",
     "data check BUSI --root .": "BUSI is not below",
