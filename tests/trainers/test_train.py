@@ -59,6 +59,14 @@ def test_trains_tests_and_leaves_a_record(run, trainer, tmp_path):
     assert all(Path(path).is_file() for path in predictions["path"])
 
 
+def test_predictions_name_the_images_that_were_tested(run, tmp_path):
+    code, said = run("ZeroshotCLIP", tmp_path, opts=["TEST.SAVE_PREDICTIONS", "True", "TEST.SPLIT", "val"])
+    assert code == 0, said
+    kept = json.loads((tmp_path / "result.json").read_text())
+    paths = np.load(tmp_path / "predictions.npz")["path"]
+    assert kept["split"] == "val" and all("val" in Path(path).name for path in paths)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("trainer", ["CoOp", "CoCoOp", "MaPLe", "CILMP", "CLIPAdapter", "CLIPLoRA"])
 def test_prompts_of_the_base_classes_serve_the_new_ones(run, trainer, tmp_path):

@@ -74,7 +74,7 @@ def versions() -> dict[str, str]:
 
 
 def save_predictions(trainer, folder: Path) -> None:
-    """predictions.npz, in the order of the test split."""
+    """predictions.npz, in the order of the split that was tested."""
     dataset, evaluator = trainer.dm.dataset, trainer.evaluator
-    paths = [item.impath for item in dataset.test]
+    paths = [item.impath for item in (dataset.val if trainer.cfg.TEST.SPLIT == "val" else dataset.test)]
     Predictions(evaluator.logits.numpy(), evaluator.labels.numpy(), paths, list(dataset.classnames)).write(folder)
