@@ -19,9 +19,11 @@ def test_flops_of_vit_b16_are_those_of_its_formula(clip):
     n, width = 197, 768
     blocks = 12 * n * (12 * width**2 + 2 * n * width)
     expected = 2 * (blocks + 196 * width * 3 * 16 * 16 + width * 512 + 2 * 512)
-    counted = flops.count(model, literal=True, train=False)
-    assert counted == pytest.approx(expected, rel=1e-3)
-    assert flops.count(model, literal=False, train=False) < counted
+    model.literal = True
+    counted = flops.cost(model, "features")
+    assert counted == {"forward": pytest.approx(expected / 1e9, rel=1e-3), "step": None}
+    model.literal = False
+    assert flops.cost(model, "features")["forward"] < counted["forward"]
 
 
 def test_parameters_on_the_adam_setting(clip):
