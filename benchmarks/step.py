@@ -24,9 +24,10 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 import cilmp.trainers  # noqa: F401  registers the trainers
-from cilmp.analysis.flops import biomedclip, build, plain_attention, vit_b16
+from cilmp.analysis.flops import biomedclip, build, vit_b16
 from cilmp.clip import CLIP
 from cilmp.devices import keep_memory
+from cilmp.trainers.engine.flops import plain_attention
 
 FINDINGS = "nodule effusion carcinoma pneumonia fibrosis edema cyst polyp ulcer hemorrhage".split()
 KINDS = ["", "viral", "benign", "malignant", "acute bacterial", "chronic", "diffuse interstitial", "calcified"]
@@ -113,7 +114,7 @@ def timed(steps: dict, repeats: int, device) -> dict[str, list[float]]:
     return seconds
 
 
-PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution")  # what the counter of FLOPs counts
+
 
 
 class Traffic(TorchDispatchMode):
