@@ -1,4 +1,5 @@
-"""One training step and one test batch of each trainer, against the image tower alone: time, memory, FLOPs, bytes.
+"""One training step and one test batch of each trainer, against the image tower alone: time, memory, FLOPs, bytes and
+launches.
 
     python benchmarks/step.py --classes 5 22 100 --batch 8 --out benchmarks/results
 
@@ -19,8 +20,6 @@ import time
 from pathlib import Path
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 import cilmp.trainers  # noqa: F401  registers the trainers
@@ -28,6 +27,7 @@ from cilmp.analysis.flops import biomedclip, build, vit_b16
 from cilmp.clip import CLIP
 from cilmp.devices import keep_memory
 from cilmp.trainers.engine.flops import plain_attention
+from cilmp.trainers.engine.launches import Launches
 
 FINDINGS = "nodule effusion carcinoma pneumonia fibrosis edema cyst polyp ulcer hemorrhage".split()
 KINDS = ["", "viral", "benign", "malignant", "acute bacterial", "chronic", "diffuse interstitial", "calcified"]
@@ -114,26 +114,10 @@ def timed(steps: dict, repeats: int, device) -> dict[str, list[float]]:
     return seconds
 
 
-
-
-
-class Traffic(TorchDispatchMode):
-    """Bytes that everything except matrix products reads and writes: time that no FLOP tells of."""
-
-    moved = 0
-
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        out = operation(*args, **(kwargs or {}))
-        name = operation.overloadpacket.__name__
-        if not (operation.is_view or name in PRODUCTS or any(word in name for word in ("view", "empty", "attention"))):
-            self.moved += sum(x.nbytes for x in tree_leaves((args, kwargs, out)) if isinstance(x, torch.Tensor))
-        return out
-
-
-def traffic(step) -> int:
-    with Traffic() as counter:
+def launches(step) -> Launches:
+    with Launches() as counter:
         step()
-    return counter.moved
+    return counter
 
 
 def flops(step, model, train: bool) -> int:
@@ -218,10 +202,11 @@ def main() -> None:
                     row |= dict(
                         tokens=tokens, ratio=median / alone, gflops=work / 1e9, gflops_per_second=work / 1e9 / median
                     )
-                    row["gb_moved"] = traffic(steps[name, path]) / 1e9
+                    asked = launches(steps[name, path])
+                    row |= dict(launches=asked.count, gb_moved=asked.moved / 1e9)
                     row["extra_mb"] = None if args.no_memory else memory(steps[name, path], device)
                     rows.append(row)
-                    extra = f" {row['gb_moved']:6.1f} GB moved"
+                    extra = f" {row['launches']:5d} launches {row['gb_moved']:6.1f} GB moved"
                     extra += "" if args.no_memory else f" {row['extra_mb']:7.0f} MB held"
                     print(
                         f"{kind:5s} B={batch:<3d} C={classes:<4d} {name:12s}{path:8s} {median:8.3f} s  "
