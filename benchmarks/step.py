@@ -1,15 +1,17 @@
-"""One training step and one test batch of each trainer, against the image tower alone: time, memory, FLOPs, bytes.
+"""One training step and one test batch of each trainer, against the image tower alone: time, memory, FLOPs, bytes and
+launches.
 
     python benchmarks/step.py --classes 5 22 100 --batch 8 --out benchmarks/results
 
 The yardstick is what no prompt learner can avoid: the same image tower with the same prompts, forward and backward.
 Weights are random (speed does not depend on them), ViT-B/16 with OpenAI's text tower or (--backbone biomedclip) BERT
-base, representations 32 x 4096 as LLaMA3-8B's.
+base, representations 32 x 4096 as LLaMA3-8B's; --tiny is a toy that tests only that the program runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import gc
 import json
 import platform
@@ -19,19 +21,32 @@ import time
 from pathlib import Path
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 import cilmp.trainers  # noqa: F401  registers the trainers
-from cilmp.analysis.flops import biomedclip, build, plain_attention, vit_b16
+from cilmp.analysis.flops import STATES, biomedclip, build, vit_b16
 from cilmp.clip import CLIP
+from cilmp.clip.towers import ImageTower, TextTower
 from cilmp.devices import keep_memory
+from cilmp.files import writing
+from cilmp.trainers.engine.config import trainers
+from cilmp.trainers.engine.flops import plain_attention
+from cilmp.trainers.engine.launches import Launches
+from dassl.engine import TRAINER_REGISTRY
 
 FINDINGS = "nodule effusion carcinoma pneumonia fibrosis edema cyst polyp ulcer hemorrhage".split()
 KINDS = ["", "viral", "benign", "malignant", "acute bacterial", "chronic", "diffuse interstitial", "calcified"]
 KINDS += ["mild", "severe", "recurrent"]
 TRAINERS = ("CoOp", "CoCoOp", "MaPLe", "CILMP")
+EVERY = [name for name in trainers() if TRAINER_REGISTRY.get(name).steps == "images"]  # whose steps go through towers
+TOY_STATES = 12, 20
+
+
+def toy() -> CLIP:
+    """As deep as ViT-B/16 and of hardly any width."""
+    torch.manual_seed(0)
+    clip = CLIP(ImageTower(32, 16, 24, 12, 1, 12), TextTower(16, 12, 2, 77, 12), 49408)
+    return clip.eval().requires_grad_(False)
 
 
 def classnames(n: int) -> list[str]:
@@ -45,9 +60,8 @@ def save(out: Path, what: str, rows: list[dict], device: torch.device, precision
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()}-{device.type}"
     where = where.replace(" ", "-").replace("/", "-")
     facts = dict(device=where, threads=torch.get_num_threads(), torch=torch.__version__, precision=precision)
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{what}-{where}-torch{torch.__version__}-{precision}.json"
-    path.write_text(json.dumps(facts | dict(rows=rows), indent=1) + "\n")
+    with writing(out / f"{what}-{where}-torch{torch.__version__}-{precision}.json", mend="check --out") as file:
+        file.write(json.dumps(facts | dict(rows=rows), indent=1) + "\n")
 
 
 class ImageAlone(torch.nn.Module):
@@ -56,7 +70,8 @@ class ImageAlone(torch.nn.Module):
     def __init__(self, clip: CLIP):
         super().__init__()
         self.clip = clip
-        self.vision = torch.nn.ParameterList(torch.randn(4, 768) * 0.02 for _ in range(12))
+        size = 4, clip.visual.width
+        self.vision = torch.nn.ParameterList(torch.randn(size) * 0.02 for _ in range(clip.visual.depth))
 
     def losses(self, image, label):
         return {"mean": self.clip.encode_image(image, list(self.vision)).float().square().mean()}, None
@@ -113,26 +128,10 @@ def timed(steps: dict, repeats: int, device) -> dict[str, list[float]]:
     return seconds
 
 
-PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution")  # what the counter of FLOPs counts
-
-
-class Traffic(TorchDispatchMode):
-    """Bytes that everything except matrix products reads and writes: time that no FLOP tells of."""
-
-    moved = 0
-
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        out = operation(*args, **(kwargs or {}))
-        name = operation.overloadpacket.__name__
-        if not (operation.is_view or name in PRODUCTS or any(word in name for word in ("view", "empty", "attention"))):
-            self.moved += sum(x.nbytes for x in tree_leaves((args, kwargs, out)) if isinstance(x, torch.Tensor))
-        return out
-
-
-def traffic(step) -> int:
-    with Traffic() as counter:
+def launches(step) -> Launches:
+    with Launches() as counter:
         step()
-    return counter.moved
+    return counter
 
 
 def flops(step, model, train: bool) -> int:
@@ -169,7 +168,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--classes", type=int, nargs="+", default=[2, 8, 22, 100])
     parser.add_argument("--batch", type=int, nargs="+", default=[8])
-    parser.add_argument("--trainers", nargs="+", default=list(TRAINERS), choices=list(TRAINERS))
+    parser.add_argument("--trainers", nargs="+", default=list(TRAINERS), choices=EVERY)
+    parser.add_argument("--tiny", action="store_true", help="a toy, to test this program")
     parser.add_argument("--backbone", default="vit_b16", choices=["vit_b16", "biomedclip"])
     parser.add_argument("--precision", default="fp32", choices=["fp32", "fp16", "bf16", "amp"])
     parser.add_argument("--literal", action="store_true", help="time the literal path as well (slow)")
@@ -183,7 +183,8 @@ def main() -> None:
     device = torch.device(args.device)
     keep_memory(device)  # as a trainer does
     words = " ".join(["a photo of", *classnames(max(args.classes))]).split()
-    clip = vit_b16() if args.backbone == "vit_b16" else biomedclip(words)
+    clip = toy() if args.tiny else vit_b16() if args.backbone == "vit_b16" else biomedclip(words)
+    states = TOY_STATES if args.tiny else STATES
     clip = clip.cast(args.precision).to(device)
 
     def autocast():
@@ -192,7 +193,7 @@ def main() -> None:
 
     rows = []
     for batch in args.batch:
-        image = torch.randn(batch, 3, 224, 224, device=device)
+        image = torch.randn(batch, 3, clip.resolution, clip.resolution, device=device)
         for classes in args.classes:
             models = {("image alone", "fast"): ImageAlone(clip).to(device)}
             lengths = [len(clip.tokenizer.encode(f"{name}.")) - 1 for name in classnames(classes)]
@@ -200,9 +201,11 @@ def main() -> None:
             print(f"C={classes}: {tokens:.1f} tokens of name a class")
             label = torch.randint(classes, (batch,), device=device)
             for name in args.trainers:
-                models[name, "fast"] = build(name, clip, classnames(classes)).to(device)
+                prompts = TRAINER_REGISTRY.get(name).method.kind == "prompt"
+                own = clip if prompts else copy.deepcopy(clip)  # others change the towers themselves
+                models[name, "fast"] = build(name, own, classnames(classes), states).to(device)
                 if args.literal:
-                    models[name, "literal"] = build(name, clip, classnames(classes)).to(device)
+                    models[name, "literal"] = copy.deepcopy(models[name, "fast"])
                     models[name, "literal"].literal = True
             for kind, make in (("train", training), ("test", testing)):
                 for model in models.values():
@@ -217,18 +220,19 @@ def main() -> None:
                     row |= dict(
                         tokens=tokens, ratio=median / alone, gflops=work / 1e9, gflops_per_second=work / 1e9 / median
                     )
-                    row["gb_moved"] = traffic(steps[name, path]) / 1e9
+                    asked = launches(steps[name, path])
+                    row |= dict(launches=asked.count, gb_moved=asked.moved / 1e9)
                     row["extra_mb"] = None if args.no_memory else memory(steps[name, path], device)
                     rows.append(row)
-                    extra = f" {row['gb_moved']:6.1f} GB moved"
+                    extra = f" {row['launches']:5d} launches {row['gb_moved']:6.1f} GB moved"
                     extra += "" if args.no_memory else f" {row['extra_mb']:7.0f} MB held"
                     print(
                         f"{kind:5s} B={batch:<3d} C={classes:<4d} {name:12s}{path:8s} {median:8.3f} s  "
                         f"x{row['ratio']:5.2f} of image alone  {work / 1e9:9.0f} GFLOP{extra}",
                         flush=True,
                     )
-    if args.out:
-        save(args.out, f"step-{args.name}".rstrip("-"), rows, device, args.precision)
+            if args.out:  # after each setting: a run that is cut leaves what it has
+                save(args.out, f"step-{args.name}".rstrip("-"), rows, device, args.precision)
 
 
 if __name__ == "__main__":

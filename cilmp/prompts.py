@@ -7,11 +7,13 @@ Buffers depend on the class names, so they stay out of a checkpoint and prompts 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from cilmp.clip.attention import Keys
 from cilmp.clip.lowrank import LowRank
 from cilmp.clip.model import CLIP
 from cilmp.clip.packing import Packing
@@ -102,6 +104,7 @@ class ClassPrompts(nn.Module):
     """
 
     eot: Tensor  # (C,) the row that is read in the last segment: EOS, [CLS] or the last position
+    opening: Tensor | None  # keys and values of SOS, as the frozen tower gives them (TextTower.opening)
 
     def __init__(
         self,
@@ -158,6 +161,8 @@ class ClassPrompts(nn.Module):
         self.causal = clip.text.causal
         row = torch.tensor(rows[clip.text.reads], device=clip.token_embedding.weight.device)
         self.register_buffer("eot", row, persistent=False)
+        alone = clip.text.causal and layout[0][0] == "start"
+        self.register_buffer("opening", clip.text.opening(self.pieces[0].fixed) if alone else None, persistent=False)
 
     def index(self, kind: str) -> int:
         """The number of a segment, for deep writes."""
@@ -176,7 +181,9 @@ class ClassPrompts(nn.Module):
         content = {"ctx": lambda: next(parts), "llm": lambda: llm}
         segments = [p(ctx.dtype, content[p.kind]() if p.slots else None) for p in self.pieces]
         if self.causal:
-            segments[-1] = Segment(segments[-1].x, None, segments[-1].packing)  # nothing looks at it from behind
+            segments[-1] = replace(segments[-1], mask=None)  # nothing looks at it from behind
+        if self.opening is not None:
+            segments[0] = replace(segments[0], known=[Keys(k, v) for k, v in self.opening])
         return segments
 
 

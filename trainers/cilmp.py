@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from cilmp.clip import lowrank
 from cilmp.clip.lowrank import LowRank
 from cilmp.clip.model import CLIP
 from cilmp.devices import exactly
@@ -61,15 +62,17 @@ class LLMTokens(nn.Module):
         return h @ self.lora_proj.lora_A.T @ self.lora_proj.lora_B.T
 
 
-def folded(layers: Sequence[LLMTokens], states: Tensor, ends: tuple[Tensor, Tensor], place: Tensor, f: Tensor):
-    """The same of all layers at once, each a LowRank of rank r."""
+def folded(
+    layers: Sequence[LLMTokens], states: Tensor, ends: tuple[Tensor, Tensor], place: Tensor, f: Tensor, eps: float
+) -> list[LowRank]:
+    """The same of all layers at once, each of rank r.  eps: of the tower's LayerNorms."""
     with exactly(f.device):  # sums over thousands of numbers, and little work
         A = torch.stack([layer.lora_proj.lora_A for layer in layers])  # (K, r, d)
         sides = [layer.prefix_intervention for layer in layers], [layer.suffix_intervention for layer in layers]
         low = [type(side[0]).folded(side, h, f, A) for side, h in zip(sides, ends, strict=True)]
         z = projected(states, A)[:, None]  # (K, 1, C, L, r)
         z = z + torch.einsum("clj,kbcjr->kbclr", place, torch.cat(low, dim=3))
-    return [LowRank(tokens, layer.lora_proj.lora_B) for tokens, layer in zip(z, layers, strict=True)]
+        return lowrank.layers(z, torch.stack([layer.lora_proj.lora_B for layer in layers]), eps)
 
 
 class LLMPrompts(Method):
@@ -128,9 +131,10 @@ class LLMPrompts(Method):
     def text(self, f: Tensor) -> Tensor:
         dtype, ctx, llm = self.clip.dtype, self.prompts.index("ctx"), self.prompts.index("llm")
         know = self.states, (self.head, self.tail), self.place, f
-        tokens = (
-            [layer.literal(*know).to(dtype) for layer in self.layers] if self.literal else folded(self.layers, *know)
-        )
+        if self.literal:
+            tokens = [layer.literal(*know).to(dtype) for layer in self.layers]
+        else:
+            tokens = folded(self.layers, *know, self.clip.text.transformer.blocks[0].style.eps)
         deep = [{}] + [{ctx: lead(c.to(dtype)), llm: t} for c, t in zip(self.ctx[1:], tokens[1:], strict=True)]
         return self.encode_text(self.prompts(self.ctx[0].to(dtype), tokens[0]), self.prompts.eot, deep)
 

@@ -23,12 +23,14 @@ from cilmp.clip.packing import Packing
 class Segment:
     """A run of neighbouring positions: x (B or 1, C or 1, n, D), of low rank, or, with a packing, (B or 1, N, D).
 
-    mask (C, n) bool, False where a class has no token.
+    mask (C, n) bool, False where a class has no token.  known: its keys before each block, where nothing
+    learned decides them.
     """
 
     x: Tensor | LowRank
     mask: Tensor | None = None
     packing: Packing | None = None
+    known: Sequence[Keys] = ()
 
     @property
     def tokens(self) -> Tensor:
@@ -57,6 +59,8 @@ class Segment:
 
 def keys(block: Block, segment: Segment) -> Keys:
     """Of a segment that only is looked at."""
+    if segment.known:
+        return segment.known[0]
     heads = block.attn.heads
     if isinstance(segment.x, LowRank):
         norm = segment.x.norm if block.style.post_norm else block.ln_1
@@ -66,7 +70,7 @@ def keys(block: Block, segment: Segment) -> Keys:
 
 
 def through(block: Block, segments: Sequence[Segment], wanted: Sequence[bool], causal: bool = True) -> list[Segment]:
-    """The segments behind the block; those not wanted give keys and values and come back as they were.
+    """The segments behind the block; those known or not wanted give keys and values and come back as they were.
 
     Causal: a token looks at the segments before its own and at no later token.  Else it looks at all of all segments,
     whose order is free, since positions are in the tokens.
@@ -74,7 +78,7 @@ def through(block: Block, segments: Sequence[Segment], wanted: Sequence[bool], c
     met: list[Keys] = []  # of every segment
     asked: list[tuple[Tensor, Tensor] | None] = []  # queries, and the tokens they are of
     for segment, want in zip(segments, wanted, strict=True):
-        if not want:
+        if segment.known or not want:
             met.append(keys(block, segment))
             asked.append(None)
             continue
@@ -85,7 +89,7 @@ def through(block: Block, segments: Sequence[Segment], wanted: Sequence[bool], c
     after = []
     for i, (segment, ask) in enumerate(zip(segments, asked, strict=True)):
         if ask is None:
-            after.append(segment)
+            after.append(replace(segment, known=segment.known[1:]))
             continue
         q, x = ask
         y = attend(q, [*met[:i], without_later(met[i], q)] if causal else met)

@@ -4,8 +4,9 @@ Every method is a choice of writes: before block i the tokens of a prompt are ov
 alone makes the towers cheap without changing a number, and so serves every method:
   1. the sequence ends at the last token that anything looks at: EOS under a causal mask, [SEP] where pads are masked;
   2. tokens that are overwritten before the next block need only keys and values in this one;
-  3. a token carries only the axes it depends on (under a causal mask: SOS none, a shared context none, a class name
-     the class); without a causal mask that holds for written tokens and the input, for all else everything is seen;
+  3. a token carries only the axes it depends on (under a causal mask: SOS none, so its keys are computed once and for
+     all; a shared context none, a class name the class); without a causal mask that holds for written tokens and the
+     input, for all else everything is seen;
   4. tokens of low rank give keys and values of low rank (lowrank.py); names of different lengths lie end to end
      (packing.py), [CLS] with them where order is free;
   5. the last block computes only the row that is read.
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 from cilmp.clip.block import OPENAI, Block, LayerNorm, Style
 from cilmp.clip.heads import AttentionPool, apply, projection
 from cilmp.clip.lowrank import LowRank
-from cilmp.clip.segments import Segment, read, through
+from cilmp.clip.segments import Segment, keys, read, through
 
 Writes = Mapping[int, Tensor | LowRank]  # segment -> the tokens that overwrite it
 
@@ -99,6 +100,17 @@ class TextTower(Tower):
     def leave(self, x: Tensor) -> Tensor:
         """The stream behind the last block at the token that is read, (..., D) -> (..., E)."""
         return apply(self.text_projection, x if self.ln_final is None else self.ln_final(x))
+
+    @torch.no_grad()
+    def opening(self, x: Tensor) -> Tensor:
+        """The first tokens of every text (1, 1, n, D), which under a causal mask see no others -> their keys and values
+        before each block (layers, 2, H, 1, 1, n, e)."""
+        segment, found = Segment(self.enter(x.to(self.dtype))), []
+        for block in self.transformer.blocks:
+            met = keys(block, segment)
+            found.append(torch.stack([met.k, met.v]))
+            (segment,) = through(block, [segment], [True])
+        return torch.stack(found)
 
     def forward(self, segments: Sequence[Segment], eot: Tensor, deep: Sequence[Writes] = ()) -> Tensor:
         """Segments with positions already added, eot (C,) the row that is read in the last one -> (B or 1, C, E).

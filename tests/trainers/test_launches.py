@@ -1,0 +1,105 @@
+"""How many kernels a step launches: a budget for every trainer whose steps go through towers, without a GPU.
+
+Towers of full depth and toy width, since a count knows nothing of width, and so many classes that one operator for
+each of them is more than the slack.  Fast path, fp32, and all layers at once, as on a GPU.
+"""
+
+import pytest
+import torch
+from reference import KINDS, stand_in
+from torch import nn
+from yacs.config import CfgNode
+
+from cilmp import dropout
+from cilmp.analysis.flops import build
+from cilmp.clip import CLIP
+from cilmp.clip.towers import ImageTower, TextTower
+from cilmp.trainers.engine.config import default_cfg
+from cilmp.trainers.engine.launches import Launches
+from dassl.optim import build_optimizer
+
+CLASSES, IMAGES, LAYERS = 200, 2, 12
+SLACK = 1.04  # for other versions of PyTorch; less than CLASSES operators, for every number below
+BUDGET = {  # launches of a training step, and of a test batch behind the first
+    "BiomedCoOp": (1589, 161),
+    "CILMP": (2098, 887),
+    "CLIPLoRA": (1941, 282),
+    "CoCoOp": (1553, 792),
+    "CoOp": (1515, 161),
+    "FullFineTune": (477, 156),
+    "IVLP": (1414, 195),
+    "KgCoOp": (1546, 161),
+    "MaPLe": (1459, 204),
+    "ProGrad": (2273, 161),
+    "PromptSRC": (1649, 195),
+    "TCP": (1522, 161),
+    "VPT": (459, 210),
+}
+IN_STEPS = [name for name, kind in ((k.__name__, k) for k in KINDS.values()) if kind.steps == "images"]
+
+
+@pytest.fixture(autouse=True)
+def as_on_a_gpu(monkeypatch):
+    """Dropout's masks of all layers at once; a CPU would take a layer at a time."""
+    monkeypatch.setattr(dropout, "pieces", lambda *tensors: [[tensor] for tensor in tensors])
+
+
+def clip() -> CLIP:
+    torch.manual_seed(0)
+    return CLIP(ImageTower(32, 16, 24, LAYERS, 1, 12), TextTower(16, LAYERS, 2, 77, 12), 49408).eval()
+
+
+def measured(name: str) -> tuple[int, int]:
+    """Launches of a training step (forward, backward, the optimiser's) and of a test batch behind the first."""
+    kind = KINDS[name.lower()]
+    model = build(name, clip(), [f"finding {i}" for i in range(CLASSES)], (12, 20)).train()
+    trainer = stand_in(kind, model, CfgNode(kind.defaults))
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optim = build_optimizer(trained, default_cfg().OPTIM)
+    for group in optim.param_groups:
+        group["foreach"] = True  # PyTorch's own choice on a GPU
+    image, label = torch.randn(IMAGES, 3, 32, 32), torch.zeros(IMAGES, dtype=torch.long)
+    for counter in (Launches(), step := Launches()):  # the first step makes the optimiser's buffers
+        optim.zero_grad()
+        with counter:
+            trainer.backward(model.losses(image, label)[0])
+            optim.step()
+    model.eval().infer(image)
+    with Launches() as test:
+        model.infer(image)
+    return step.count, test.count
+
+
+def test_every_trainer_in_steps_has_a_budget():
+    assert sorted(BUDGET) == sorted(IN_STEPS)
+
+
+@pytest.mark.parametrize("name", IN_STEPS)
+def test_launches_stay_within_the_budget(name):
+    for found, budget in zip(measured(name), BUDGET[name], strict=True):
+        assert found <= budget * SLACK, "a loop over classes or layers?"
+        assert found >= budget * 0.9, "fewer: lower the budget to what was found"
+
+
+@pytest.mark.parametrize("name", IN_STEPS)
+def test_a_loop_over_the_classes_breaks_it(name, monkeypatch):
+    def one_by_one(*args):
+        return torch.stack([column * 1.0 for column in logits(*args).unbind(-1)], dim=-1)
+
+    where, what = (nn.Linear, "forward") if name == "FullFineTune" else (CLIP, "logits")
+    logits = getattr(where, what)
+    monkeypatch.setattr(where, what, one_by_one)
+    for found, budget in zip(measured(name), BUDGET[name], strict=True):
+        assert found > budget * SLACK
+
+
+def test_what_counts():
+    x, y = torch.ones(2, 3), torch.ones(2, 3)
+    with Launches() as counter:
+        torch.empty(3), x.T, x.view(3, 2), x[0], x.detach()
+    assert not counter.count and not counter.moved
+    with Launches() as counter:
+        torch._foreach_add_([x, y], 1.0)
+        z = x + y
+        z @ z.T
+    assert dict(counter.of) == {"_foreach_add_": 1, "add": 1, "mm": 1} and counter.moved == 2 * 24 + 3 * 24
