@@ -62,6 +62,7 @@ def said_of_validation(
     """The run's answers to the validation images that it was given, or held back, and what speaks against them;
     UserError where it had none."""
     import cilmp.datasets  # noqa: F401  registers them
+    from cilmp.cache import fingerprint
     from cilmp.restore import config, restore
     from cilmp.trainers.engine.provenance import made_from
     from cilmp.trainers.features import FeatureTrainer
@@ -87,7 +88,8 @@ def said_of_validation(
     notes = ["The run may have chosen on these images too, and then does a little better on them than on others."]
     labels = np.array([item.label for item in dataset.val])
     paths = [item.impath for item in dataset.val]
-    told = Predictions(logits(trainer, dataset.val), labels, paths, list(dataset.classnames))
+    answers = logits(trainer, dataset.val)
+    told = Predictions(answers, labels, paths, list(dataset.classnames), made_by=fingerprint(trainer.model))
     return told, notes if chose else []
 
 

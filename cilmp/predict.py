@@ -58,11 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     temperature = fitted(told) if args.calibrated else 1.0
     threshold = threshold_of(told, args.sets) if args.sets is not None else None
     with contextlib.redirect_stdout(sys.stderr):  # the engine talks; the standard output is for probabilities
+        from cilmp.cache import fingerprint
         from cilmp.restore import restore
 
         trainer = restore(args.model_dir, args.device, args.load_epoch)
-        if told and told.classnames != trainer.classnames:
-            raise UserError(f"{Path(args.model_dir, VALIDATION)} is of another run: delete it and calibrate this one.")
+        if told and (told.classnames != trainer.classnames or told.made_by != fingerprint(trainer.model)):
+            raise UserError(f"{Path(args.model_dir, VALIDATION)} is of another model: cilmp calibrate {args.model_dir}")
         start = time.perf_counter()
         rows, unreadable = [], []
         for path, logits, error in logits_of(trainer, paths, args.batch_size, args.workers):

@@ -69,7 +69,10 @@ def main() -> None:
     args, start = parse_args(), time.time()
     cfg = build_cfg(args)
     parallel.start()
-    prompts = Path(args.model_dir) if args.eval_only and args.model_dir else None
+    if cfg.DATASET.CLASSES_OF and not args.eval_only:
+        raise UserError("DATASET.CLASSES_OF is for tests of what another data set taught: use --eval-only --model-dir.")
+    given = args.model_dir or (cfg.MODEL.INIT_WEIGHTS and Path(cfg.MODEL.INIT_WEIGHTS).absolute().parents[1])
+    prompts = Path(given) if args.eval_only and given else None
     if prompts:
         cfg.defrost()
         provenance.require_trained(cfg, prompts)

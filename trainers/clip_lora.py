@@ -88,7 +88,15 @@ class CLIPLoRA(CLIPTrainer):
         'metadata': ...}, whose layers are the adapted blocks of the text tower, then of the image tower."""
         if not {"weights", "metadata"} <= saved.keys():
             return saved
-        there = saved["metadata"] | {"params": sorted(saved["metadata"].get("params", []))}
+        try:
+            state = self.of_reference(saved["weights"], saved["metadata"], path)
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError):
+            raise UserError(f"{path} is not a file of CLIP-LoRA: its weights or metadata have another form.") from None
+        return {"state_dict": state}
+
+    def of_reference(self, weights: dict, metadata: dict, path: Path) -> dict:
+        """The same as a state dict of ours; UserError where it was trained with other options."""
+        there = metadata | {"params": sorted(metadata["params"])}
         asked = {"r": self.options.R, "alpha": self.options.ALPHA, "encoder": self.options.ENCODER}
         for key, value in {**asked, "params": sorted(self.options.PARAMS), "position": "all"}.items():
             if there.get(key) != value:
@@ -98,11 +106,13 @@ class CLIPLoRA(CLIPTrainer):
                 )
         names = {module: name for name, module in self.model.named_modules()}
         layers = [names[attention] for attention in self.model.adapted]
-        if saved["weights"].keys() != {f"layer_{i}" for i in range(len(layers))}:
-            raise UserError(f"{path} changes {len(saved['weights'])} blocks, and this backbone has {len(layers)}.")
+        if weights.keys() != {f"layer_{i}" for i in range(len(layers))}:
+            raise UserError(f"{path} changes {len(weights)} blocks, and this backbone has {len(layers)}.")
         state = {}
         for i, layer in enumerate(layers):
-            for part, matrices in saved["weights"][f"layer_{i}"].items():
+            for part, matrices in weights[f"layer_{i}"].items():
                 part = "out_proj" if part == "proj" else part
                 state |= {f"{layer}.{part}.{name}": value for name, value in matrices.items()}
-        return {"state_dict": state}
+        if unknown := sorted(state.keys() - self.model.state_dict().keys()):
+            raise UserError(f"{path} holds {unknown[0]}, which nothing here reads: it is not a file of CLIP-LoRA.")
+        return state

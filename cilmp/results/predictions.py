@@ -25,6 +25,7 @@ class Predictions:
     paths: list[str]
     classnames: list[str]
     root: str = ""  # the data folder that the run was given
+    made_by: str = ""  # a fingerprint of the model, where it was asked for
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -65,6 +66,7 @@ class Predictions:
                 label=self.labels,
                 logits=self.logits,
                 classnames=np.array(self.classnames),
+                made_by=np.array(self.made_by),
             )
 
     @classmethod
@@ -78,6 +80,7 @@ class Predictions:
                 raise ValueError("it is no file")
             with np.load(path, allow_pickle=False) as file:
                 found = {name: file[name] for name in ("logits", "label", "path", "classnames")}
+                made_by = str(file["made_by"]) if "made_by" in file else ""
             check(**found)
         except Exception as error:  # a damaged archive fails in many ways
             why = f"it has no array {error.args[0]}" if isinstance(error, KeyError) else str(error)
@@ -86,7 +89,7 @@ class Predictions:
             )
             raise UserError(f"{path} is damaged ({why}): {mend}.") from None
         labels = found["label"].astype(np.int64)
-        return cls(found["logits"], labels, found["path"].tolist(), found["classnames"].tolist(), root)
+        return cls(found["logits"], labels, found["path"].tolist(), found["classnames"].tolist(), root, made_by)
 
     @classmethod
     def need(cls, folder: Path) -> Predictions:

@@ -38,7 +38,7 @@ class Number(NamedTuple):
 
 NUMBERS = {
     "shots": Number(int, lambda n: n > 0 or n == -1, "a whole number from 1 on, or -1 for all"),
-    "value": Number(float, math.isfinite, "a number"),
+    "value": Number(float, lambda x: -100 <= x <= 100, "a number of percent"),
     "deviation": Number(float, lambda x: 0 <= x < math.inf, "a number from 0 on"),
     "seeds": Number(int, lambda n: n > 0, "a whole number from 1 on"),
 }
@@ -70,6 +70,8 @@ def figures(path: str | Path, rows: csv.DictReader) -> Iterator[Figure]:
         raise UserError(
             f"{path} lacks the columns {', '.join(lacking)}: its first line must name {', '.join(COLUMNS)}."
         )
+    if len(set(rows.fieldnames or ())) < len(rows.fieldnames or ()):
+        raise UserError(f"{path} names a column twice in its first line.")
     for row in rows:
         try:
             yield figure(row)

@@ -16,7 +16,14 @@ from cilmp.errors import UserError
 from cilmp.sweep.jobs import Plan
 from cilmp.sweep.options import once
 
-FLAGS = {"DATASET.NUM_SHOTS": "--shots", "SEED": "--seeds", "DATASET.SUBSAMPLE_CLASSES": "another protocol"}
+FLAGS = {  # options that a sweep sets itself
+    "DATASET.NUM_SHOTS": "--shots",
+    "SEED": "--seeds",
+    "DATASET.SUBSAMPLE_CLASSES": "another protocol",
+    "DATASET.NAME": "the names of data sets",
+    "TRAINER.NAME": "--trainers",
+    "OUTPUT_DIR": "--output",
+}
 
 
 class Point(NamedTuple):
@@ -56,6 +63,9 @@ def parse(words: Sequence[str]) -> tuple[list[str], list[Point]]:
             raise UserError(f"{key} has two lists of values: give it one, {key}={','.join([*values[key], text])}.")
         else:
             values[key] = listed(key, text)
+    for key in fixed[::2]:
+        if key in FLAGS:
+            raise UserError(f"{key} is set by the sweep: use {FLAGS[key]}.")
     for key in values:
         if key in fixed[::2]:
             raise UserError(f"{key} has one value and a list of values: give it either.")
@@ -75,5 +85,13 @@ def listed(key: str, text: str) -> list[str]:
         raise UserError(f"No grid over {key}: use {FLAGS[key]}.")
     if "" in values:
         raise UserError(f"{key}={text} has an empty value: write {key}=v1,v2 without blanks.")
-    once(key, values)
+    once(key, [plain(value) for value in values])
     return values
+
+
+def plain(value: str) -> str:
+    """0.010 and 1e-2 are one."""
+    try:
+        return f"{float(value):.12g}"
+    except ValueError:
+        return value

@@ -263,6 +263,14 @@ def test_clip_lora_s_own_file_loads(name, tmp_path):
         torch.save({"weights": layers, "metadata": told | change}, tmp_path / "other.pt")
         with pytest.raises(UserError, match=told_of):
             trainer.load_weights(tmp_path / "other.pt")
+    wrong = [{"weights": layers, "metadata": None}, {"weights": [layers], "metadata": told}]
+    extra = {"x_proj": layers["layer_0"]["q_proj"]}
+    wrong += [{"weights": layers | {"layer_0": layers["layer_0"] | extra}, "metadata": told}]
+    wrong += [{"weights": layers, "metadata": told | {"params": None}}]
+    for other in wrong:
+        torch.save(other, tmp_path / "other.pt")
+        with pytest.raises(UserError, match="is not a file of CLIP-LoRA"):
+            trainer.load_weights(tmp_path / "other.pt")
     del layers["layer_0"]
     torch.save({"weights": layers, "metadata": told}, tmp_path / "other.pt")
     with pytest.raises(UserError, match=f"changes {len(blocks) - 1} blocks"):

@@ -61,13 +61,19 @@ def test_slips_are_one_line(trainer, key, value, said, tmp_path):
 def test_what_was_published_for_one_data_set_is_used_there_alone(pairs, w, tmp_path):
     """A value of the command line stands above it, the file's own below."""
     told = "TRAINER: {KGCOOP: {W: 5}}\n"
-    told += "DATASETS: {Phantoms: {TRAINER: {KGCOOP: {W: 2}}}, Kvasir: {TRAINER: {KGCOOP: {W: 6}}}}"
+    told += "DATASETS: {PHANTOMS: {TRAINER: {KGCOOP: {W: 2}}}, KVASIR: {TRAINER: {KGCOOP: {W: 6}}}}"
     assert options("KgCoOp", told, pairs, tmp_path)["W"] == w
     assert options("KgCoOp", told, {"DATASET.NAME": "BUSI"}, tmp_path)["W"] == 5.0
+    assert options("KgCoOp", told, {"DATASET.NAME": "Kvasir"}, tmp_path)["W"] == 5.0  # another set
 
 
 def test_a_slip_among_data_sets_is_one_line(tmp_path):
     with pytest.raises(UserError, match="DATASETS names an unknown data set 'BTMIR'.*BTMRI"):
         options("KgCoOp", "DATASETS: {BTMIR: {TRAINER: {KGCOOP: {W: 2}}}}", {}, tmp_path)
+    for held in ("3", "[PHANTOMS]", "{PHANTOMS: 3}", "{PHANTOMS: }", "{PHANTOMS: {DATASET: {NAME: BUSI}}}"):
+        with pytest.raises(UserError, match="DATASETS"):
+            options("KgCoOp", f"DATASETS: {held}", {}, tmp_path)
+    with pytest.raises(UserError, match="DATASET.CLASS_MAP says which"):
+        options("KgCoOp", "DATASET: {CLASS_MAP: ['a = b']}", {}, tmp_path)
     with pytest.raises(UserError, match="TRAINER.KGCOOP.WW does not exist"):
         options("KgCoOp", "DATASETS: {PHANTOMS: {TRAINER: {KGCOOP: {WW: 2}}}}", {}, tmp_path)

@@ -91,15 +91,17 @@ def build_cfg(args: Namespace) -> CfgNode:
         args.dataset_config_file: ("datasets", "data set"),
         args.config_file: (f"trainers/{name}", f"config of {name}"),
     }
-    pairs = dict(zip(args.opts[::2], args.opts[1::2], strict=False))
+    pairs = {key: str(value).strip("'\"") for key, value in zip(args.opts[::2], args.opts[1::2], strict=False)}
     stated = set(pairs)
     for path in [str(yamls.find(path, *place)) for path, place in given.items() if path]:
         node = read_yaml(path, cfg)
+        published = CfgNode({"DATASETS": node.pop("DATASETS", CfgNode())})
+        stated |= set(flatten(node))
+        merge(cfg, node, path)
         asked = (pairs.get("DATASET.CLASSES_OF"), cfg.DATASET.CLASSES_OF, pairs.get("DATASET.NAME"), cfg.DATASET.NAME)
-        chosen = for_dataset(node, next(filter(None, asked), ""), path)
-        for part in (node, chosen):
-            stated |= set(flatten(part))
-            merge(cfg, part, path)
+        chosen = for_dataset(published, next(filter(None, asked), ""), path)
+        stated |= set(flatten(chosen))
+        merge(cfg, chosen, path)
     flags = {
         "DATASET.ROOT": args.root,
         "OUTPUT_DIR": args.output_dir,
@@ -122,6 +124,8 @@ def build_cfg(args: Namespace) -> CfgNode:
     default = default_cfg().INPUT
     cfg.INPUT.KEPT = [key for key in FOLLOWED if f"INPUT.{key}" in stated and cfg.INPUT[key] == default[key]]
     cfg.TRAINER.NAME = trainer_name(args.trainer or cfg.TRAINER.NAME)
+    if cfg.DATASET.CLASS_MAP and not cfg.DATASET.CLASSES_OF:
+        raise UserError("DATASET.CLASS_MAP says which classes are those of DATASET.CLASSES_OF: set that too.")
     if not cfg.DATASET.NAME:
         raise UserError("No data set given: use --dataset-config-file with a yaml or a name such as busi.")
     known = DATASET_REGISTRY.registered_names()
@@ -154,11 +158,14 @@ def read_yaml(path: str, cfg: CfgNode) -> CfgNode:
 def for_dataset(node: CfgNode, dataset: str, path: str) -> CfgNode:
     """Takes DATASETS out of a trainer's yaml -> what it sets for this data set, in place of the values above it."""
     told, known = node.pop("DATASETS", CfgNode()), DATASET_REGISTRY.registered_names()
-    names = {name.upper() for name in known}
-    for name in told:
-        if name.upper() not in names:
+    if not isinstance(told, CfgNode):
+        raise UserError(f"{path}: DATASETS holds {told!r}: write DATASETS: {{BUSI: {{OPTIM: {{LR: 0.001}}}}}}.")
+    for name, part in told.items():
+        if name not in known:
             raise UserError(f"{path}: DATASETS names an unknown data set '{name}'.{nearest(name, known)}")
-    return next((part for name, part in told.items() if name.upper() == dataset.upper()), CfgNode())
+        if not isinstance(part, CfgNode) or "DATASET" in part:
+            raise UserError(f"{path}: DATASETS.{name} must hold options of training, as OPTIM: {{LR: 0.001}}.")
+    return told.get(dataset, CfgNode())
 
 
 def follow_alias(node: CfgNode, cfg: CfgNode, path: str) -> CfgNode:
