@@ -1,8 +1,8 @@
 """A finished run as a Python object: cilmp.load(run)(image) -> {class: probability}.
 
-    model = cilmp.load("output/busi/CILMP/vit_b16_16shots/seed1")
-    model("scan.png")["malignant"]
-    model(["a.png", "b.dcm", PIL.Image.open("c.png")])     a list of three such answers
+model = cilmp.load("output/busi/CILMP/vit_b16_16shots/seed1")
+model("scan.png")["malignant"]
+model(["a.png", "b.dcm", PIL.Image.open("c.png")])     a list of three such answers
 """
 
 from __future__ import annotations
