@@ -59,6 +59,7 @@ def push(run: Path, destination: str, license: str = card.UNKNOWN) -> None:
     prompts = prompts_of(run)
     if not destination.startswith(HUB):
         write(Path(destination), text, prompts, portable(record))
+        print(destination)
         return
     with tempfile.TemporaryDirectory() as place:
         write(Path(place), text, prompts, portable(record))
@@ -80,6 +81,7 @@ def pull(source: str, folder: Path, backbone: Path | None = None) -> None:
             record["options"]["MODEL.BACKBONE.PATH"] = str(same(backbone, record).resolve())
         found = [(there / name).read_bytes() if (there / name).is_file() else b"" for name in (card.NAME, SHARED)]
     write(folder, found[0].decode(errors="replace"), found[1], record)
+    print(folder)
 
 
 def require_own(run: Path, record: dict) -> None:
@@ -116,7 +118,7 @@ def write(folder: Path, text: str, prompts: bytes, record: dict) -> None:
         write_bytes(folder / SHARED, prompts)
     else:
         (folder / SHARED).unlink(missing_ok=True)
-    print(records.write(folder / records.NAME, record).parent)
+    records.write(folder / records.NAME, record)
 
 
 def require_empty(folder: Path, but: Sequence[str] = ()) -> None:

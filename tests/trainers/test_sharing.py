@@ -231,13 +231,13 @@ class Endpoint(BaseHTTPRequestHandler):
             lines = [json.loads(line) for line in body.splitlines()]
             self.files |= {x["value"]["path"]: base64.b64decode(x["value"]["content"])
                            for x in lines if x["key"] == "file"}  # fmt: skip
-            said = {"commitUrl": f"{self.headers['Host']}/me/run/commit/{'0' * 40}", "commitOid": "0" * 40}
+            said = {"commitUrl": f"https://huggingface.co/me/run/commit/{'0' * 40}", "commitOid": "0" * 40}
         elif self.path.endswith("/preupload/main"):
             names = [file["path"] for file in json.loads(body)["files"]]
             said = {"files": [{"path": n, "uploadMode": "regular", "shouldIgnore": False} for n in names]}
         else:
             self.asked[self.path] = json.loads(body)
-            said = {"url": f"http://{self.headers['Host']}/me/run", "errors": [], "warnings": []}
+            said = {"url": "https://huggingface.co/me/run", "errors": [], "warnings": []}
         self.answer(json.dumps(said).encode(), Content_Type="application/json")
 
     def do_GET(self) -> None:
@@ -267,7 +267,8 @@ def test_a_run_goes_to_a_hub_and_comes_back(coop, tmp_path, monkeypatch, capsys)
     monkeypatch.setenv("HF_TOKEN", "hf_nobody")
     try:
         hub.main(["push", str(coop), "hf:me/run"])
-        assert Endpoint.files.keys() == set(hub.FILES) and Endpoint.asked["/api/repos/create"]["private"] is True
+        made = Endpoint.asked["/api/repos/create"]  # the word depends on the library's version
+        assert Endpoint.files.keys() == set(hub.FILES) and (made.get("visibility") == "private" or made["private"])
         Endpoint.files["predictions.npz"] = b"not asked for"
         hub.main(["pull", "hf:me/run", str(tmp_path / "here")])
         assert sorted(path.name for path in (tmp_path / "here").iterdir()) == sorted(hub.FILES)
