@@ -14,18 +14,19 @@ import tempfile
 from pathlib import Path
 
 import torch
-from step import save
+from rows import save
 
 from cilmp.results import records
 
 TRAINERS = ("ZeroshotCLIP", "CoOp", "CoCoOp", "MaPLe", "CILMP")
-TINY = ["OPTIM.MAX_EPOCH", "1", "DATASET.NUM_SHOTS", "1"]
 
 
-def accuracies(folder: Path, device: str, trainers: list[str], options: list[str]) -> dict[tuple[str, str], float]:
+def accuracies(folder: Path, device: str, args: argparse.Namespace) -> dict[tuple[str, str], float]:
     """(trainer, base or new) -> accuracy in %, of a sweep that runs here."""
-    command = [sys.executable, "-m", "cilmp.sweep", "base2new", "--trainers", *trainers, "--seeds", "1"]
-    command += ["--output", str(folder), "--", "USE_CUDA", str(device != "cpu"), *options]
+    command = [sys.executable, "-m", "cilmp.sweep", "base2new", "--trainers", *args.trainers]
+    command += ["--seeds", "1", "--output", str(folder), "--data", str(folder.parent)]
+    command += ["--shots", "1"] if args.tiny else []
+    command += ["--", "USE_CUDA", str(device != "cpu"), *(["OPTIM.MAX_EPOCH", "1"] if args.tiny else [])]
     subprocess.run(command, check=True)
     found = [records.read(path.parent) for path in sorted(folder.rglob("result.json"))]
     return {(record["trainer"], record["classes"]): record["metrics"]["accuracy"] for record in found}
@@ -38,10 +39,9 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, help="folder for the JSON")
     args = parser.parse_args()
-    options = TINY if args.tiny else []
     with tempfile.TemporaryDirectory() as folder:
-        there = accuracies(Path(folder, "device"), args.device, args.trainers, options)
-        cpu = accuracies(Path(folder, "cpu"), "cpu", args.trainers, options) if args.device != "cpu" else there
+        there = accuracies(Path(folder, "device"), args.device, args)
+        cpu = accuracies(Path(folder, "cpu"), "cpu", args) if args.device != "cpu" else there
     rows = [
         dict(trainer=trainer, classes=classes, accuracy=there[trainer, classes], on_cpu=cpu[trainer, classes])
         for trainer, classes in there

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from step import TOY_STATES, classnames, save, synchronise, toy
+from rows import save
+from step import TOY_STATES, classnames, synchronise, toy
 
 from cilmp.analysis.flops import STATES, build, vit_b16
 from cilmp.devices import keep_memory

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from step import save
+from rows import save
 
 from cilmp.devices import peak_memory_mb
 from cilmp.llm.model import LLM, Source

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 from clip.model import ModifiedResNet
-from step import save, timed
+from rows import save
+from step import timed
 
 from cilmp.devices import keep_memory
 

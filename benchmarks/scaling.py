@@ -13,7 +13,8 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from step import ImageAlone, build, classnames, flops, memory, save, timed, training, vit_b16
+from rows import save
+from step import ImageAlone, build, classnames, flops, memory, timed, training, vit_b16
 
 from cilmp.devices import keep_memory
 

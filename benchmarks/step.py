@@ -13,14 +13,13 @@ from __future__ import annotations
 import argparse
 import copy
 import gc
-import json
-import platform
 import resource
 import statistics
 import time
 from pathlib import Path
 
 import torch
+from rows import save
 from torch.utils.flop_counter import FlopCounterMode
 
 import cilmp.trainers  # noqa: F401  registers the trainers
@@ -28,7 +27,6 @@ from cilmp.analysis.flops import STATES, biomedclip, build, vit_b16
 from cilmp.clip import CLIP
 from cilmp.clip.towers import ImageTower, TextTower
 from cilmp.devices import keep_memory
-from cilmp.files import writing
 from cilmp.trainers.engine.config import trainers
 from cilmp.trainers.engine.flops import plain_attention
 from cilmp.trainers.engine.launches import Launches
@@ -53,15 +51,6 @@ def classnames(n: int) -> list[str]:
     """Names of one to several tokens."""
     names = [f"{kind} {finding}".strip() for kind in KINDS for finding in FINDINGS]
     return [names[i % len(names)] + (f" grade {i // len(names) + 1}" if i >= len(names) else "") for i in range(n)]
-
-
-def save(out: Path, what: str, rows: list[dict], device: torch.device, precision: str) -> None:
-    """Rows and what they depend on; the file's name says it too."""
-    where = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()}-{device.type}"
-    where = where.replace(" ", "-").replace("/", "-")
-    facts = dict(device=where, threads=torch.get_num_threads(), torch=torch.__version__, precision=precision)
-    with writing(out / f"{what}-{where}-torch{torch.__version__}-{precision}.json", mend="check --out") as file:
-        file.write(json.dumps(facts | dict(rows=rows), indent=1) + "\n")
 
 
 class ImageAlone(torch.nn.Module):

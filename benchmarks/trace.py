@@ -12,7 +12,8 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from step import TOY_STATES, classnames, save, synchronise, toy, training
+from rows import save
+from step import TOY_STATES, classnames, synchronise, toy, training
 
 from cilmp.analysis.flops import STATES, build, vit_b16
 from cilmp.devices import keep_memory

@@ -15,6 +15,8 @@ VERBS = {  # verb: (the module that is its program, imported only when asked for
     "report": ("cilmp.analysis.report", "one HTML file of everything that finished runs tell"),
     "calibrate": ("cilmp.calibrate", "a finished run's temperature and prediction sets, from its validation images"),
     "predict": ("cilmp.predict", "class probabilities of new images from a finished run"),
+    "card": ("cilmp.card", "a model card from a finished run's record"),
+    "hub": ("cilmp.hub", "finished runs to and from a folder or a hub: push, pull"),
     "data": ("cilmp.datasets", "data sets: list, prepare, check, show"),
     "llm": ("cilmp.llm", "class representations from an LLM: extract, import, show"),
     "clip": ("cilmp.clip", "backbones: list, show"),

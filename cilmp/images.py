@@ -39,13 +39,15 @@ class Unreadable(UserError):
         super().__init__(" ".join(message.split("Unreadable: ")[-1].split()))
 
 
-def read_image(path: str) -> Image.Image:
-    """The image as 8-bit RGB; Unreadable, a UserError, names a file which cannot be read."""
+def read_image(source: str | os.PathLike[str] | Image.Image) -> Image.Image:
+    """A file, or an image in memory, as 8-bit RGB; Unreadable, a UserError, names one which cannot be read."""
     try:
-        with opened(path) as file:
+        if isinstance(source, Image.Image):
+            return rgb(source)
+        with opened(source) as file:
             return decode(file)
     except Exception as error:  # decoders fail in many ways
-        raise Unreadable(f"Cannot read the image {path} ({explain(error)}).") from None
+        raise Unreadable(f"Cannot read the image {source} ({explain(error)}).") from None
 
 
 def explain(error: Exception) -> str:
@@ -55,7 +57,7 @@ def explain(error: Exception) -> str:
     return " ".join((str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}").split())
 
 
-def opened(path: str) -> BinaryIO:
+def opened(path: str | os.PathLike[str]) -> BinaryIO:
     """A FIFO or a device is not opened: it may never answer."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise UserError("it is not a file but a folder, FIFO, socket or device")
@@ -68,14 +70,21 @@ def decode(file: BinaryIO) -> Image.Image:
         return visible(dicom.values(file))
     with Image.open(file) as image:
         require_end(image, file)
-        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-            return visible(np.asarray(image))
         if (layout := SIXTEEN.fullmatch(rawmode(image))) is not None:
             return visible(sixteen_bits(image, file, *layout.groups()))
-        if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            return Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image).convert("RGB")
-        return image.convert("RGB")
+        return rgb(image)
+
+
+def rgb(image: Image.Image) -> Image.Image:
+    """UserError where Pillow would drop half of each value: what follows from a file must follow from its image."""
+    if SIXTEEN.fullmatch(rawmode(image)):
+        raise UserError("it has channels of 16 bits, of which an opened image keeps 8: give the path of its file")
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return visible(np.asarray(image))
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image).convert("RGB")
+    return image.convert("RGB")
 
 
 def visible(values: np.ndarray) -> Image.Image:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cilmp.trainers  # noqa: F401  registers the trainers
+from cilmp.clip.backbones import weights_in
 from cilmp.errors import UserError, nearest
+from cilmp.files import sha256
 from cilmp.results import records
 from cilmp.trainers.base import CLIPTrainer
 from cilmp.trainers.engine.config import assign, default_cfg, flatten
@@ -42,11 +44,24 @@ def restore(
     kind = TRAINER_REGISTRY.get(record["trainer"])
     if not issubclass(kind, CLIPTrainer):
         raise UserError(f"The run in {folder} is of trainer '{record['trainer']}', which is not one of this toolbox.")
+    require_same_backbone(folder, record)
     trainer = kind(config(record), names, device)
     require_same_knowledge(folder, record, getattr(trainer, "knowledge", None))
     trainer.load_model(str(checkpoint(folder, record)), epoch=epoch)
     trainer.set_model_mode("eval")
     return trainer
+
+
+def require_same_backbone(folder: Path, record: dict) -> None:
+    """Prompts on other weights than theirs give other answers in silence; a shared run does not bring local ones."""
+    then, path = record.get("made_from", {}).get("backbone"), record.get("options", {}).get("MODEL.BACKBONE.PATH", "")
+    if then and not path:
+        raise UserError(
+            f"The run in {folder} was made on local weights (SHA-256 {then}), which did not come with it: fetch it by "
+            "`cilmp hub pull` with --backbone FILE."
+        )
+    if then and (now := sha256(weights_in(Path(path)))) and now != then:
+        raise UserError(f"The run in {folder} was made on other weights than {path} now holds: put the old file back.")
 
 
 def require_same_knowledge(folder: Path, record: dict, now: dict | None) -> None:

@@ -48,7 +48,7 @@ def program(command: str) -> list[str]:
     """Its words up to where options begin, as Python's arguments."""
     words = shlex.split(command)
     if words[0] == "cilmp":
-        verbs = [word for word in words[2:3] if words[1] in ("data", "llm", "clip") and not word.startswith("-")]
+        verbs = [word for word in words[2:3] if words[1] in ("data", "llm", "clip", "hub") and not word.startswith("-")]
         return ["-m", "cilmp", words[1], *verbs]
     if words[1] == "train.py":
         return ["-m", "cilmp.train"]

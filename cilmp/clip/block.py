@@ -22,10 +22,24 @@ class LayerNorm(nn.LayerNorm):
 
 
 class QuickGELU(nn.Module):
-    """x sigmoid(1.702 x), written as one activation of which backward keeps one tensor."""
+    """x sigmoid(1.702 x)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.silu(1.702 * x) / 1.702
+        return Quick.apply(x)
+
+
+class Quick(torch.autograd.Function):
+    """silu(1.702 x) / 1.702, whose factors cancel in backward: one pass there instead of three."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        scaled = 1.702 * x
+        ctx.save_for_backward(scaled)
+        return F.silu(scaled).div_(1.702)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        return torch.ops.aten.silu_backward(grad, *ctx.saved_tensors)
 
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {

@@ -15,7 +15,7 @@ from cilmp.errors import UserError, brief, nearest
 from cilmp.results import published
 from cilmp.results.protocols import Harmonic, average
 from cilmp.results.published import Figure
-from cilmp.results.runs import FOUR_METRICS, cell, note, seeds_of, spell
+from cilmp.results.runs import FOUR_METRICS, cell, note, protocol_of, seeds_of, spell
 from cilmp.results.tables import Cell, Listing
 
 HELP = "published figures beside ours: those that ship, or of a CSV with the same columns"
@@ -99,8 +99,7 @@ def settings(runs: Iterable[dict]) -> dict[str, dict[Setting, Cells]]:
     for run in runs:
         if run["source"] or run.get("split", "test") != "test":
             continue
-        protocol = "base2new" if run["classes"] in ("base", "new") else "full" if run["shots"] == -1 else "few_shot"
-        setting = Setting(run["name"], str(run.get("backbone", "?")), protocol, run["shots"])
+        setting = Setting(run["name"], str(run.get("backbone", "?")), protocol_of(run), run["shots"])
         cells = found.setdefault(run["trainer"], {}).setdefault(setting, {})
         cells.setdefault((run["dataset"], run["classes"]), []).append(run)
     return found

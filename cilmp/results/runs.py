@@ -112,6 +112,13 @@ def value(run: dict, metric: str) -> float:
     return math.nan if found is None else float(found)
 
 
+def protocol_of(run: dict) -> str:
+    """As far as a record tells its protocol: what it was tested on another run's prompts for, it does not."""
+    if run.get("options", {}).get("DATASET.CLASSES_OF"):
+        return "domain_generalisation"
+    return "base2new" if run["classes"] in ("base", "new") else "full" if run["shots"] == -1 else "few_shot"
+
+
 def data_root(run: dict) -> str:
     """The data folder that a run was given; '' where it was given none."""
     return str(run.get("options", {}).get("DATASET.ROOT", ""))

@@ -8,6 +8,7 @@ from torch import nn
 
 from cilmp.clip import build
 from cilmp.clip.attention import Keys, attend, split_heads
+from cilmp.clip.block import QuickGELU
 
 
 @pytest.mark.parametrize("vision_layers", [2, (1, 1, 1, 1)], ids=["vit", "resnet"])
@@ -24,6 +25,14 @@ def test_towers_equal_openai(vision_layers):
         torch.testing.assert_close(ours.encode_text(tokens), theirs.encode_text(tokens), rtol=1e-4, atol=1e-5)
     weights = theirs.state_dict()
     assert all(torch.equal(value, weights[key]) for key, value in ours.openai_state_dict().items())
+
+
+def test_gradient_of_quick_gelu():
+    x = torch.linspace(-6, 6, 40, dtype=torch.float64, requires_grad=True)
+    exact = x * torch.sigmoid(1.702 * x)
+    torch.testing.assert_close(QuickGELU()(x), exact)
+    slopes = [torch.autograd.grad(y.sum(), x)[0] for y in (QuickGELU()(x), exact)]
+    torch.testing.assert_close(*slopes, rtol=1e-12, atol=1e-12)
 
 
 def test_half_precision_does_not_overflow_before_the_scale():

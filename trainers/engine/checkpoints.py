@@ -6,14 +6,18 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from cilmp.errors import UserError
 from dassl.utils import load_checkpoint
 
+SHARED = "prompts.safetensors"  # in the folder of a run that came from elsewhere
+
 
 def locate(folder: Path, epoch: int | None) -> Path:
-    """model.pth.tar-<epoch>; without an epoch the best on validation, else the one saved last."""
+    """model.pth.tar-<epoch>; without an epoch the best on validation, else the one saved last, else SHARED above."""
     if epoch is not None:
         path = folder / f"model.pth.tar-{epoch}"
     else:
@@ -21,6 +25,8 @@ def locate(folder: Path, epoch: int | None) -> Path:
         pointer = folder / "checkpoint"
         if not path.exists() and pointer.exists():
             path = folder / pointer.read_text().strip()
+        if not path.exists() and (shared := folder.parent / SHARED).is_file():
+            path = shared
     if not path.exists():
         saved = sorted(p.name for p in folder.glob("model*")) if folder.is_dir() else []
         there = f"there: {', '.join(saved)}" if saved else "the folder holds no checkpoint of this trainer"
@@ -33,6 +39,8 @@ def read(path: Path, unpacked: Callable[[dict, Path], dict] | None = None) -> di
 
     unpacked: makes such a dict of a reference's file of another form.
     """
+    if path.suffix == ".safetensors":
+        return {"state_dict": tensors(path)}
     try:
         saved = load_checkpoint(str(path))
     except (ValueError, OSError) as error:
@@ -43,6 +51,14 @@ def read(path: Path, unpacked: Callable[[dict, Path], dict] | None = None) -> di
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{path} is not a checkpoint: it holds no state dict.")
     return saved if "state_dict" in saved else {"state_dict": state}
+
+
+def tensors(path: Path) -> dict[str, Tensor]:
+    """Of a safetensors file, which nothing can run from."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged or no safetensors file ({error}): fetch it again.") from None
 
 
 def fit(

@@ -1,0 +1,131 @@
+"""What must hold on a GPU: the reference's numbers, fast equal to literal in every precision, no step that waits.
+
+Skipped where there is none; DEVICE=cpu runs on the CPU what can run there (scripts/gpu.sh runs it all).
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from models import CLASSNAMES, random_clip
+from reference import FILES, KINDS, build, load, named, stand_in
+from yacs.config import CfgNode
+
+from cilmp.analysis.flops import build as built
+from cilmp.results import records
+from cilmp.trainers.engine.config import default_cfg
+from cilmp.trainers.method import Task
+from dassl.optim import build_optimizer
+
+HOME = Path(__file__).parents[1]
+DEVICE = torch.device(os.environ.get("DEVICE", "cuda"))
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(DEVICE.type == "cuda" and not torch.cuda.is_available(), reason="no GPU"),
+]
+ON_CUDA = pytest.mark.skipif(DEVICE.type != "cuda", reason="of a GPU alone")
+IN_STEPS = [kind.__name__ for kind in KINDS.values() if kind.steps == "images"]
+DEPTHS = {"CILMP": dict(PROMPT_DEPTH_TEXT=2, PROMPT_DEPTH_VISION=2), "MaPLe": dict(PROMPT_DEPTH=2), "CoOp": {}}
+
+
+def tower(precision: str = "fp32"):
+    return random_clip(2, 3, 3).float().cast(precision)
+
+
+def method(name: str, precision: str):
+    torch.manual_seed(1)
+    task = Task(CLASSNAMES, states=[torch.randn(12, 20) for _ in CLASSNAMES])
+    off = dict(DROPOUT=0.0) if name == "CILMP" else {}
+    return KINDS[name.lower()].build(tower(precision), task, **DEPTHS[name], **off).to(DEVICE).train()
+
+
+def result(model, precision: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Logits and gradients of one step, in fp32."""
+    torch.manual_seed(2)
+    image, label = torch.randn(4, 3, 32, 32).to(DEVICE), torch.tensor([0, 1, 2, 0], device=DEVICE)
+    half = torch.float16 if DEVICE.type == "cuda" else torch.bfloat16
+    with torch.autocast(DEVICE.type, half, enabled=precision == "amp"):
+        losses, logits = model.losses(image, label)
+    sum(losses.values()).backward()
+    found = {key: p.grad.float() for key, p in model.named_parameters() if p.grad is not None}
+    return logits.detach().float(), found
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16", "amp"])
+@pytest.mark.parametrize("name", DEPTHS)
+def test_fast_equals_literal(name, precision):
+    if precision == "fp16" and DEVICE.type == "cpu":
+        pytest.skip("fp16 is for a GPU")
+    fast, slow = method(name, precision), method(name, precision)
+    slow.literal = True
+    (ours, slopes), (theirs, steep) = result(fast, precision), result(slow, precision)
+    scale = float(fast.clip.logit_scale.exp())
+    assert (ours - theirs).abs().max() < (1e-4 if precision == "fp32" else 2**-7 * scale)
+    assert slopes.keys() == steep.keys()
+    if precision == "fp32":  # in half precision single gradients may be rounding alone
+        for key, slope in steep.items():
+            assert (slopes[key] - slope).norm() <= 1e-3 * slope.norm() + 1e-6, key
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "promptsrc_gpa"])
+def test_reference_numbers(name):
+    """As tests/trainers/test_golden.py, to a GPU's rounding."""
+    kind, model, golden, options = build(name)
+    load(model, named("param", golden, model))
+    model = model.to(DEVICE).train()
+    losses, logits = model.losses(golden["images"].to(DEVICE), golden["labels"].to(DEVICE))
+    stand_in(kind, model, options).backward(losses)
+    assert (logits.cpu() - golden["logits"]).abs().max() < 1e-4
+    ours = dict(model.named_parameters())
+    for key, value in named("grad", golden, model).items():
+        assert (ours[key].grad.cpu() - value).norm() <= 1e-3 * value.norm(), key
+
+
+@ON_CUDA
+@pytest.mark.parametrize("name", IN_STEPS)
+def test_a_step_never_waits(name):
+    """Whatever makes the host wait for the device is an error: `.item()`, a copy to the CPU, `nonzero`."""
+    model = built(name, random_clip(2, 12, 12).float().to(DEVICE), CLASSNAMES, (12, 20)).to(DEVICE).train()
+    kind = KINDS[name.lower()]
+    trainer = stand_in(kind, model, CfgNode(kind.defaults))
+    optim = build_optimizer([p for p in model.parameters() if p.requires_grad], default_cfg().OPTIM)
+    image, label = torch.randn(4, 3, 32, 32, device=DEVICE), torch.tensor([0, 1, 2, 0], device=DEVICE)
+
+    def step() -> None:
+        optim.zero_grad()
+        trainer.backward(model.losses(image, label)[0])
+        optim.step()
+
+    step()  # a library's first call may wait
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "amp"])
+def test_a_resumed_run_ends_as_the_whole_one(precision, tmp_path):
+    """CoOp on the phantoms: two epochs at once, and one epoch, then the other."""
+
+    def train(folder: Path) -> tuple[float, str]:
+        line = [sys.executable, HOME / "train.py", "--root", tmp_path / "data", "--seed", 1, "--output-dir", folder]
+        line += ["--trainer", "CoOp", "--config-file", "tiny", "--dataset-config-file", "phantoms"]
+        line += ["DATASET.NUM_SHOTS", 2, "OPTIM.MAX_EPOCH", 2, "TRAIN.CHECKPOINT_FREQ", 1]
+        line += ["TRAINER.COOP.PREC", precision, "USE_CUDA", DEVICE.type == "cuda"]
+        run = subprocess.run([str(word) for word in line], capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        return records.read(folder)["metrics"]["accuracy"], run.stdout
+
+    whole, _ = train(tmp_path / "run")
+    (tmp_path / "run" / records.NAME).unlink()
+    for path in (tmp_path / "run").rglob("*.tar-2"):
+        path.unlink()
+    for path in (tmp_path / "run").rglob("checkpoint"):
+        path.write_text("model.pth.tar-1\n")
+    resumed, said = train(tmp_path / "run")
+    assert "epoch [2/2]" in said and "epoch [1/2]" not in said
+    assert resumed == pytest.approx(whole, abs=0.5)
