@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -194,10 +195,11 @@ def test_predict_refuses_sets_it_cannot_vouch_for(run, capsys):
         with pytest.raises(UserError, match=said):
             predict.main([*asked, *arguments])
     told = Predictions.read(run, name=VALIDATION)
-    Predictions(told.logits, told.labels, told.paths, told.classnames[::-1]).write(run, VALIDATION)
-    with pytest.raises(UserError, match="is of another run"):
-        predict.main([*asked, "--sets", "0.1"])
-    Predictions(9 * np.eye(8)[told.labels], told.labels, told.paths, told.classnames).write(run, VALIDATION)
+    for other in (replace(told, classnames=told.classnames[::-1]), replace(told, made_by="an older checkpoint")):
+        other.write(run, VALIDATION)
+        with pytest.raises(UserError, match=f"is of another model: cilmp calibrate {run}"):
+            predict.main([*asked, "--sets", "0.1"])
+    replace(told, logits=9 * np.eye(8)[told.labels]).write(run, VALIDATION)
     with pytest.raises(UserError, match="set no temperature .all 32 images are right"):
         predict.main([*asked, "--calibrated"])
     (run / VALIDATION).write_bytes(b"no archive")
