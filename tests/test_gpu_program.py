@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,23 @@ def test_no_part_hides_another(monkeypatch, tmp_path, capsys):
     log = (tmp_path / "out" / "log.txt").read_text()
     assert "No module named no_such_module" in log and "Namespaces are one honking great idea" in log
     assert "| works | well |" in (tmp_path / "out" / "summary.md").read_text()
+
+
+def test_a_missing_package_is_taken_from_wheels(monkeypatch, tmp_path):
+    info = "brought-1.0.dist-info"
+    files = {
+        "brought.py": "print('it is here')",
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: brought\nVersion: 1.0",
+    }
+    files |= {f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any", f"{info}/RECORD": ""}
+    with zipfile.ZipFile(tmp_path / "brought-1.0-py3-none-any.whl", "w") as wheel:
+        for name, text in files.items():
+            wheel.writestr(name, text + "\n" * bool(text))
+    monkeypatch.setattr(gpu, "PARTS", [Part("brought", ["-m", "brought"], (20, 20), needs=("brought",))])
+    monkeypatch.setenv("OUT", str(tmp_path / "out"))
+    monkeypatch.setenv("WHEELS", str(tmp_path))
+    assert gpu.main(["--device", "cpu"]) == 0
+    assert "it is here" in (tmp_path / "out" / "log.txt").read_text()
 
 
 @pytest.mark.slow
