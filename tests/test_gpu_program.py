@@ -29,6 +29,7 @@ def test_no_part_hides_another(monkeypatch, tmp_path, capsys):
         Part("lacks", ["-m", "this"], (20, None), needs=("no_such_package",)),
         Part("works", ["-m", "this"], (20, None), needs=()),
     ]
+    monkeypatch.setattr(gpu, "facts", lambda environment: dict(device="a stand-in"))
     monkeypatch.setattr(gpu, "PARTS", parts)
     monkeypatch.setenv("OUT", str(tmp_path / "out"))
     assert gpu.main(["--device", "cpu"]) == 1
@@ -55,6 +56,7 @@ def test_a_missing_package_is_taken_from_wheels(monkeypatch, tmp_path):
     with zipfile.ZipFile(tmp_path / "brought-1.0-py3-none-any.whl", "w") as wheel:
         for name, text in files.items():
             wheel.writestr(name, text + "\n" * bool(text))
+    monkeypatch.setattr(gpu, "facts", lambda environment: dict(device="a stand-in"))
     monkeypatch.setattr(gpu, "PARTS", [Part("brought", ["-m", "brought"], (20, 20), needs=("brought",))])
     monkeypatch.setenv("OUT", str(tmp_path / "out"))
     monkeypatch.setenv("WHEELS", str(tmp_path))
