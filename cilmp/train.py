@@ -71,7 +71,7 @@ def main() -> None:
     parallel.start()
     if cfg.DATASET.CLASSES_OF and not args.eval_only:
         raise UserError("DATASET.CLASSES_OF is for tests of what another data set taught: use --eval-only --model-dir.")
-    given = args.model_dir or (cfg.MODEL.INIT_WEIGHTS and Path(cfg.MODEL.INIT_WEIGHTS).absolute().parents[1])
+    given = args.model_dir or (cfg.MODEL.INIT_WEIGHTS and Path(cfg.MODEL.INIT_WEIGHTS).absolute().parent.parent)
     prompts = Path(given) if args.eval_only and given else None
     if prompts:
         cfg.defrost()

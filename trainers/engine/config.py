@@ -95,7 +95,7 @@ def build_cfg(args: Namespace) -> CfgNode:
     stated = set(pairs)
     for path in [str(yamls.find(path, *place)) for path, place in given.items() if path]:
         node = read_yaml(path, cfg)
-        published = CfgNode({"DATASETS": node.pop("DATASETS", CfgNode())})
+        published = node.pop("DATASETS", CfgNode())
         stated |= set(flatten(node))
         merge(cfg, node, path)
         asked = (pairs.get("DATASET.CLASSES_OF"), cfg.DATASET.CLASSES_OF, pairs.get("DATASET.NAME"), cfg.DATASET.NAME)
@@ -155,9 +155,9 @@ def read_yaml(path: str, cfg: CfgNode) -> CfgNode:
     return follow_alias(node, cfg, path)
 
 
-def for_dataset(node: CfgNode, dataset: str, path: str) -> CfgNode:
-    """Takes DATASETS out of a trainer's yaml -> what it sets for this data set, in place of the values above it."""
-    told, known = node.pop("DATASETS", CfgNode()), DATASET_REGISTRY.registered_names()
+def for_dataset(told: CfgNode, dataset: str, path: str) -> CfgNode:
+    """DATASETS of a trainer's yaml -> what it sets for this data set, in place of the values above it."""
+    known = DATASET_REGISTRY.registered_names()
     if not isinstance(told, CfgNode):
         raise UserError(f"{path}: DATASETS holds {told!r}: write DATASETS: {{BUSI: {{OPTIM: {{LR: 0.001}}}}}}.")
     for name, part in told.items():
