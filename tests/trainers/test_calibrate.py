@@ -10,28 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from finished import QUICK, trained
 
 from cilmp import calibrate, predict, train
-from cilmp.errors import UserError, exit_on_user_error
+from cilmp.errors import UserError
 from cilmp.restore import config
 from cilmp.results import calibration, metrics, records
 from cilmp.results.predictions import NAME, VALIDATION, Predictions
 from dassl.data.datasets import build_dataset
 
 HOME = Path(__file__).parents[2]
-QUICK = ["VERBOSE", "False", "OPTIM.MAX_EPOCH", "1", "TRAIN.CHECKPOINT_FREQ", "1", "DATALOADER.TEST.BATCH_SIZE", "400"]
-QUICK += ["TEST.SAVE_PREDICTIONS", "True", "DATASET.FEATURE_CACHE_MB", "0"]
-
-
-def trained(data, out: Path, *options, trainer="CoOp", shots=4) -> Path:
-    argv = ["train.py", "--root", data, "--seed", 1, "--trainer", trainer, "--output-dir", out]
-    argv += ["--dataset-config-file", "phantoms", "--config-file", "tiny", *QUICK, "DATASET.NUM_SHOTS", shots, *options]
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
-        patch.setattr(sys, "argv", list(map(str, argv)))
-        patch.setattr(sys, "stdout", sys.stdout)  # the run's logger takes its place
-        exit_on_user_error(train.guarded)
-    assert not stop.value.code
-    return out
 
 
 @pytest.fixture(scope="module")

@@ -4,40 +4,26 @@ import base64
 import hashlib
 import json
 import shutil
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+from finished import trained
 from PIL import Image
 
 import cilmp
-from cilmp import card, hub, predict, train
-from cilmp.errors import UserError, exit_on_user_error
+from cilmp import card, hub, predict
+from cilmp.errors import UserError
 from cilmp.results import records
 from cilmp.results.portable import portable
 from cilmp.results.predictions import Predictions
 
-QUICK = ["VERBOSE", "False", "OPTIM.MAX_EPOCH", "1", "TRAIN.CHECKPOINT_FREQ", "1", "DATALOADER.TEST.BATCH_SIZE", "400"]
-QUICK += ["TEST.SAVE_PREDICTIONS", "True", "DATASET.FEATURE_CACHE_MB", "0", "DATASET.NUM_SHOTS", "2"]
-
-
-def trained(data, out: Path, trainer: str, *options) -> Path:
-    argv = ["train.py", "--root", data, "--seed", 1, "--trainer", trainer, "--output-dir", out]
-    argv += ["--dataset-config-file", "phantoms", "--config-file", "tiny", *QUICK, *options]
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
-        patch.setattr(sys, "argv", list(map(str, argv)))
-        patch.setattr(sys, "stdout", sys.stdout)  # the run's logger takes its place
-        exit_on_user_error(train.guarded)
-    assert not stop.value.code
-    return out
-
 
 @pytest.fixture(scope="module")
 def coop(data, tmp_path_factory) -> Path:
-    return trained(data, tmp_path_factory.mktemp("coop"), "CoOp")
+    return trained(data, tmp_path_factory.mktemp("coop"), shots=2)
 
 
 def answers(run: Path, images) -> np.ndarray:
@@ -154,7 +140,7 @@ def test_what_is_pulled_answers_as_what_was_pushed(coop, tmp_path, monkeypatch, 
 
 
 def test_a_method_that_learned_nothing_is_shared_without_prompts(data, tmp_path):
-    run = trained(data, tmp_path / "run", "ZeroshotCLIP")
+    run = trained(data, tmp_path / "run", trainer="ZeroshotCLIP", shots=2)
     hub.push(run, str(tmp_path / "there"))
     assert not (tmp_path / "there" / hub.SHARED).exists()
     hub.pull(str(tmp_path / "there"), tmp_path / "here")
