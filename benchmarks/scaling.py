@@ -14,9 +14,10 @@ from pathlib import Path
 
 import torch
 from rows import save
-from step import ImageAlone, build, classnames, flops, memory, timed, training, vit_b16
+from step import ImageAlone, build, classnames, memory, timed, training, vit_b16
 
 from cilmp.devices import keep_memory
+from cilmp.trainers.engine.flops import counted
 
 CENTRE = dict(classes=22, batch=8, length=32, width=4096)
 RANGES = dict(classes=[2, 8, 22, 50, 100], batch=[2, 4, 8, 16], length=[16, 24, 32, 40], width=[576, 2048, 4096, 8192])
@@ -46,7 +47,7 @@ def main() -> None:
             steps = {key: training(model, image, label, nullcontext) for key, model in models.items()}
             seconds = {key: statistics.median(v) for key, v in timed(steps, args.repeats, device).items()}
             row = size | dict(over=name, seconds=seconds["cilmp"], ratio=seconds["cilmp"] / seconds["alone"])
-            row["gflops"] = flops(steps["cilmp"], models["cilmp"], True) / 1e9
+            row["gflops"] = counted(steps["cilmp"], models["cilmp"], True) / 1e9
             row["extra_mb"] = memory(steps["cilmp"], device)
             rows.append(row)
             print(

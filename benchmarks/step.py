@@ -20,7 +20,6 @@ from pathlib import Path
 
 import torch
 from rows import save
-from torch.utils.flop_counter import FlopCounterMode
 
 import cilmp.trainers  # noqa: F401  registers the trainers
 from cilmp.analysis.flops import STATES, biomedclip, build, vit_b16
@@ -28,7 +27,7 @@ from cilmp.clip import CLIP
 from cilmp.clip.towers import ImageTower, TextTower
 from cilmp.devices import keep_memory
 from cilmp.trainers.engine.config import trainers
-from cilmp.trainers.engine.flops import plain_attention
+from cilmp.trainers.engine.flops import counted
 from cilmp.trainers.engine.launches import Launches
 from dassl.engine import TRAINER_REGISTRY
 
@@ -123,17 +122,6 @@ def launches(step) -> Launches:
     return counter
 
 
-def flops(step, model, train: bool) -> int:
-    trained = [p for p in model.parameters() if p.requires_grad]
-    for p in trained:
-        p.requires_grad_(train)  # the counter's hooks trip over parameters that want gradients under no_grad
-    with FlopCounterMode(display=False) as counter, plain_attention():
-        step()
-    for p in trained:
-        p.requires_grad_(True)
-    return counter.get_total_flops()
-
-
 def memory(step, device) -> float:
     """Extra MiB of one step: on a GPU exact; on a CPU from the allocator's profile."""
     gc.collect()
@@ -204,7 +192,7 @@ def main() -> None:
                 alone = statistics.median(seconds["image alone", "fast"])
                 for (name, path), values in seconds.items():
                     median = statistics.median(values)
-                    work = flops(steps[name, path], models[name, path], kind == "train")
+                    work = counted(steps[name, path], models[name, path], kind == "train")
                     row = dict(trainer=name, path=path, step=kind, classes=classes, batch=batch, seconds=median)
                     row |= dict(
                         tokens=tokens, ratio=median / alone, gflops=work / 1e9, gflops_per_second=work / 1e9 / median

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.backends import cuda
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -26,6 +26,18 @@ def plain_attention() -> Iterator[None]:
         cuda.enable_mem_efficient_sdp(before[1])
 
 
+def counted(step: Callable[[], object], model: nn.Module, train: bool) -> int:
+    """Of a step on a model, forward alone or, to train, with its backward; gradients stay as they are."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    for p in trained:
+        p.requires_grad_(train)  # the counter trips over parameters that want gradients where none are taken
+    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(train), plain_attention():
+        step()
+    for p in trained:
+        p.requires_grad_(True)
+    return counter.get_total_flops()
+
+
 def count(model: Method, seen: Tensor, train: bool) -> int:
     """Of a forward pass in which the class prompts are encoded, or of a training step: forward and backward.
 
@@ -33,19 +45,16 @@ def count(model: Method, seen: Tensor, train: bool) -> int:
     """
     model.train(train)
     label = torch.zeros(len(seen), dtype=torch.long, device=seen.device)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    for p in trained:
-        p.requires_grad_(train)  # the counter trips over parameters that want gradients where none are taken
-    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(train), plain_attention():
+
+    def step() -> None:
         if train:
-            losses, _ = model.losses(seen, label)
-            sum(losses.values()).backward()
+            sum(model.losses(seen, label)[0].values()).backward()
         else:
             model(seen)
-    for p in trained:
-        p.requires_grad_(True)
-        p.grad = None
-    return counter.get_total_flops()
+
+    found = counted(step, model, train)
+    model.zero_grad()
+    return found
 
 
 def cost(model: Method, steps: str) -> dict[str, float | None]:
