@@ -18,12 +18,16 @@ from rows import save
 
 from cilmp.results import records
 
-TRAINERS = ("ZeroshotCLIP", "CoOp", "CoCoOp", "MaPLe", "CILMP")
-
 
 def accuracies(folder: Path, device: str, args: argparse.Namespace) -> dict[tuple[str, str], float]:
     """(trainer, base or new) -> accuracy in %, of a sweep that runs here."""
-    command = [sys.executable, "-m", "cilmp.sweep", "base2new", "--trainers", *args.trainers]
+    command = [
+        sys.executable,
+        "-m",
+        "cilmp.sweep",
+        "base2new",
+        *(["--trainers", *args.trainers] if args.trainers else []),
+    ]
     command += ["--seeds", "1", "--output", str(folder), "--data", str(folder.parent)]
     command += ["--shots", "1"] if args.tiny else []
     command += ["--", "USE_CUDA", str(device != "cpu"), *(["OPTIM.MAX_EPOCH", "1"] if args.tiny else [])]
@@ -34,7 +38,7 @@ def accuracies(folder: Path, device: str, args: argparse.Namespace) -> dict[tupl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trainers", nargs="+", default=list(TRAINERS))
+    parser.add_argument("--trainers", nargs="+", help="default: those that the demo compares")
     parser.add_argument("--tiny", action="store_true", help="one epoch of one shot, to test this program")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, help="folder for the JSON")
