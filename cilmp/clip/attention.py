@@ -27,7 +27,7 @@ class Keys:
     z: Tensor | None = None
 
     def scores(self, q: Tensor) -> Tensor:
-        """Scaled queries q (H, B, C, q, e) -> (H, B, C, q, n), -inf where hidden."""
+        """Queries q (H, B, C, q, e) -> (H, B, C, q, n), -inf where hidden."""
         scores = torch.einsum("hbcqe,hbcwe->hbcqw", q, self.k)
         if self.z is not None:
             scores = torch.einsum("hbcqw,bcnw->hbcqn", scores, self.z)
@@ -50,11 +50,15 @@ def attend(q: Tensor, keys: Sequence[Keys]) -> Tensor:
 
     Shared keys are met where they lie: nothing of size (B, C, n, D) is expanded.
     """
-    q = q * q.shape[-1] ** -0.5  # before the products, which could overflow half precision
+    scale, early = q.shape[-1] ** -0.5, q.dtype == torch.float16  # whose products could overflow
+    if early:
+        q = q * scale
     scores = [key.scores(q) for key in keys]
     lead = torch.broadcast_shapes(*(s.shape[1:3] for s in scores))
     sizes = [s.shape[-1] for s in scores]
     every = torch.cat([s.expand(-1, *lead, -1, -1) for s in scores], dim=-1)
+    if not early:  # scaling q makes backward keep a second copy of it
+        every = every * scale
     exact = torch.promote_types(every.dtype, torch.float32)
     weights = every.softmax(-1, dtype=exact).to(q.dtype).split(sizes, dim=-1)
     mixed = keys[0].mix(weights[0])
