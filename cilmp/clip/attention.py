@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cilmp.clip.packing import Packing
+
 
 @dataclass(frozen=True)
 class Keys:
@@ -40,9 +42,13 @@ class Keys:
         return torch.einsum("hbcqw,hbcwe->hbcqe", p, self.v)
 
 
-def split_heads(y: Tensor, heads: int, parts: int) -> tuple[Tensor, ...]:
-    """y (..., parts * D) -> `parts` tensors (H, ..., e): heads first, so every product is batched without a copy."""
-    return y.unflatten(-1, (parts, heads, -1)).movedim((-3, -2), (0, 1)).contiguous().unbind(0)
+def split_heads(y: Tensor, heads: int, parts: int, packing: Packing | None = None) -> tuple[Tensor, ...]:
+    """y (..., parts * D) -> `parts` tensors (H, ..., e): heads first, so every product is batched without a copy.
+
+    Packed tokens (B, N, parts * D) come in the places of their classes, (H, B, C, n, e).
+    """
+    y = y.unflatten(-1, (parts, heads, -1)).movedim((-3, -2), (0, 1))
+    return (packing.pad(y) if packing else y.contiguous()).unbind(0)
 
 
 def attend(q: Tensor, keys: Sequence[Keys]) -> Tensor:

@@ -30,8 +30,8 @@ class Packing(nn.Module):
             self.register_buffer(name, buffer, persistent=False)
 
     def pad(self, x: Tensor) -> Tensor:
-        """(B, N, D) -> (B, C, m, D); what stands in the gaps must not be looked at, and gets no gradient."""
-        return Pad.apply(x, self.row, self.kept).unflatten(1, (-1, self.most))
+        """(..., N, D) -> (..., C, m, D); what stands in the gaps must not be looked at, and gets no gradient."""
+        return Pad.apply(x, self.row, self.kept).unflatten(-2, (-1, self.most))
 
     def pack(self, x: Tensor) -> Tensor:
         """(B, C, m, D) -> (B, N, D)."""
@@ -48,8 +48,8 @@ class Pad(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, row: Tensor, kept: Tensor) -> Tensor:
         ctx.save_for_backward(kept)
-        return x.index_select(1, row)
+        return x.index_select(-2, row)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        return grad.index_select(1, *ctx.saved_tensors), None, None
+        return grad.index_select(-2, *ctx.saved_tensors), None, None

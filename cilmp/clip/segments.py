@@ -37,13 +37,9 @@ class Segment:
         """What a block works on, token by token: (B or 1, C or 1, n, D) or packed (B or 1, N, D)."""
         return self.x.dense() if isinstance(self.x, LowRank) else self.x
 
-    def spread(self, y: Tensor) -> Tensor:
-        """What was computed token by token, in the places of the classes: (B or 1, C or 1, n, ...)."""
-        return self.packing.pad(y) if self.packing else y
-
     def dense(self) -> Tensor:
-        """(B or 1, C or 1, n, D)."""
-        return self.spread(self.tokens)
+        """(B or 1, C or 1, n, D), packed ones in the places of their classes."""
+        return self.packing.pad(self.tokens) if self.packing else self.tokens
 
     def normed(self, norm: nn.LayerNorm) -> Segment:
         """Every token behind a LayerNorm."""
@@ -65,7 +61,7 @@ def keys(block: Block, segment: Segment) -> Keys:
     if isinstance(segment.x, LowRank):
         norm = segment.x.norm if block.style.post_norm else block.ln_1
         return low_rank_keys(segment.x, norm, *block.attn.rows("kv"), heads, segment.hidden)
-    k, v = split_heads(segment.spread(block.project(segment.x, "kv")), heads, 2)
+    k, v = split_heads(block.project(segment.x, "kv"), heads, 2, segment.packing)
     return Keys(k, v, segment.hidden)
 
 
@@ -83,7 +79,7 @@ def through(block: Block, segments: Sequence[Segment], wanted: Sequence[bool], c
             asked.append(None)
             continue
         x = segment.tokens.to(block.attn.in_proj_weight.dtype)
-        q, k, v = split_heads(segment.spread(block.project(x)), block.attn.heads, 3)
+        q, k, v = split_heads(block.project(x), block.attn.heads, 3, segment.packing)
         met.append(Keys(k, v, segment.hidden))
         asked.append((q, x))
     after = []
