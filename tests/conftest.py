@@ -6,7 +6,8 @@ import tempfile
 from pathlib import Path
 
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # read on import, inherited
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="cilmp-tests-")  # tests keep nothing in the user's cache
+CACHE = tempfile.TemporaryDirectory(prefix="cilmp-tests-", ignore_cleanup_errors=True)
+os.environ["XDG_CACHE_HOME"] = CACHE.name  # tests keep nothing in the user's cache
 sys.path.insert(0, str(Path(__file__).parent))  # what tests share: models.py
 
 import torch  # noqa: E402

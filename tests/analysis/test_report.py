@@ -141,3 +141,12 @@ def test_published_figures_stand_beside_the_cells_they_match(tmp_path):
     assert "Beside" not in written(tmp_path)
     text = written(tmp_path, "--beside", str(tmp_path / "p.csv"))
     assert "Mine &amp; Co" in text and "<td>12.50</td>" in text
+
+
+def test_significance_is_there_unasked(tmp_path):
+    run(tmp_path / "out", "CoOp", method={"kind": "prompt", "year": 2022})
+    assert "Significance" not in written(tmp_path)  # nothing to compare with
+    run(tmp_path / "out", "MaPLe", method={"kind": "prompt", "year": 2023})
+    run(tmp_path / "out", "FullFineTune", method={"kind": "fine-tuning", "year": 2021})
+    assert "MaPLe minus each" in written(tmp_path)
+    assert "CoOp minus each" in written(tmp_path, "--compare", "CoOp")

@@ -14,6 +14,7 @@ from cilmp.datasets.prepare import across
 from dassl.data.datasets import DATASET_REGISTRY
 
 REAL = Path(os.environ.get("CILMP_REAL_DATA", "no real data"))
+pytestmark = pytest.mark.slow  # every image of four sets is read
 
 
 @pytest.fixture(scope="module")

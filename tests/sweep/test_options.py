@@ -58,6 +58,7 @@ def test_a_flag_outranks_the_environment_and_an_empty_variable_is_none(place, mo
     assert args.launcher == "slurm" and args.gpus == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, value", [("JOBS", "-1"), ("LAUNCHER", "slrum"), ("SHOTS", "-5"), ("GPUS", "97")])
 def test_the_program_ends_before_anything_starts(place, monkeypatch, name, value):
     monkeypatch.setenv(name, value)

@@ -41,12 +41,13 @@ def test_the_paper_s_protocol_finds_what_is_there(tmp_path):
 
 
 def test_an_ablation_is_a_grid_an_option_and_an_empty_variable_leaves_it_out(tmp_path):
-    left_out = dict.fromkeys(OPTIONS[1:6], "")
+    left_out, output = dict.fromkeys(OPTIONS[1:6], ""), tmp_path / "ablation"
     line = ("busi", "--dry-run", "--", "OPTIM.MAX_EPOCH", "1")
-    run = script("ablation.sh", *line, OUTPUT=tmp_path, LOW_RANK_DIMENSION="2,3", REPRESENTATIONS="a,b", **left_out)
+    run = script("ablation.sh", *line, OUTPUT=output, LOW_RANK_DIMENSION="2,3", REPRESENTATIONS="a,b", **left_out)
     extract, *told = run.stdout.splitlines()
-    random = f"{tmp_path}/random-busi.safetensors"
-    assert extract == f"-m cilmp.llm extract --control random --like a --out {random}"
+    random = f"{output}/random-busi.safetensors"
+    assert extract == f"echo -m cilmp.llm extract --control random --like a --out {random}"
+    assert not output.exists()
     asked = "-m cilmp.sweep full busi --dry-run -- OPTIM.MAX_EPOCH 1 TRAINER.CILMP"
     assert told == [
         "== LOW_RANK_DIMENSION",

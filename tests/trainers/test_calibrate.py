@@ -20,6 +20,7 @@ from cilmp.results.predictions import NAME, VALIDATION, Predictions
 from dassl.data.datasets import build_dataset
 
 HOME = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow  # whole runs
 
 
 @pytest.fixture(scope="module")

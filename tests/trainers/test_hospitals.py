@@ -15,12 +15,11 @@ from cilmp.datasets.phantoms import PHANTOMS_B
 from cilmp.results import protocols
 from cilmp.results import runs as finished
 
-CHOSEN = ("CoOp", "LinearProbe")  # what names classes, and what has a row for each
-CASES = [pytest.param(name, marks=() if name in CHOSEN else pytest.mark.slow) for name in TRAINERS]
+pytestmark = pytest.mark.slow  # whole runs
 THERE = ["DATASET.CLASSES_OF", "PHANTOMS", "TEST.SAVE_PREDICTIONS", "True"]
 
 
-@pytest.mark.parametrize("trainer", CASES)
+@pytest.mark.parametrize("trainer", TRAINERS)
 def test_every_trainer_serves(run, data, trainer, tmp_path):  # noqa: F811
     opts = ["TRAINER.COOP.CTX_INIT", "", "TRAINER.COOP.CSC", True] if trainer == "CoOp" else []
     assert run(trainer, tmp_path / "home", opts=opts)[0] == 0
@@ -83,7 +82,6 @@ def test_prompts_of_another_source_are_refused(run, tmp_path):  # noqa: F811
     assert code == 2 and "is of the classes nodule, cyst" in said and not (tmp_path / "there/result.json").exists()
 
 
-@pytest.mark.slow
 def test_from_one_command_to_the_table(tmp_path):
     """As a user types it, on the embedded sets."""
     words = [

@@ -20,6 +20,8 @@ from cilmp.results import records
 from cilmp.results.portable import portable
 from cilmp.results.predictions import Predictions
 
+pytestmark = pytest.mark.slow  # whole runs
+
 
 @pytest.fixture(scope="module")
 def coop(data, tmp_path_factory) -> Path:
