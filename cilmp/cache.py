@@ -23,14 +23,14 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from cilmp.errors import UserError
-from cilmp.files import leftovers, write_bytes
+from cilmp.files import cache_folder, leftovers, write_bytes
 
 KEY = 16  # bytes of an image's key
 ABANDONED = 24 * 3600  # seconds after which a partial file is a killed run's
 
 
 def default_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cilmp" / "features"
+    return cache_folder() / "features"
 
 
 def fingerprint(tower: nn.Module) -> str:

@@ -18,6 +18,11 @@ from cilmp.errors import UserError
 MEND = "check the path"
 
 
+def cache_folder() -> Path:
+    """Where files lie that can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cilmp"
+
+
 @contextmanager
 def replacing(path: str | os.PathLike[str], mend: str = MEND) -> Iterator[Path]:
     """A neighbour's path to write to; it takes the name of `path` when the block ends, else the old file stays.

@@ -14,6 +14,7 @@ from cilmp.datasets.base import SplitDataset
 from cilmp.datasets.card import Card
 from cilmp.datasets.scans import FINDINGS, STYLES, Acquisition, scan
 from cilmp.errors import UserError
+from cilmp.files import cache_folder
 from dassl.data.datasets import DATASET_REGISTRY
 
 # Out of focus and over-exposed: a fault of the scanner that all classes share.  Chosen by `tiny` alone: zero-shot is
@@ -29,7 +30,6 @@ OTHER = Acquisition(
     field=(1.08, -0.1, -0.08, 1.1),
 )
 IMAGES = {"train": 32, "val": 8, "test": 50}  # of each class
-CACHE = Path("~/.cache/cilmp")
 
 
 def generate(dataset: type[PHANTOMS], folder: Path) -> None:
@@ -78,7 +78,7 @@ class PHANTOMS(SplitDataset):
 
     def folder(self, root: str) -> Path:
         """Under the root, or in a cache where none is given."""
-        folder = (Path(root).expanduser() if root else CACHE.expanduser()) / self.dataset_dir
+        folder = (Path(root).expanduser() if root else cache_folder()) / self.dataset_dir
         if not os.path.isfile(folder / self.split):
             generate(type(self), folder)
         return folder

@@ -36,7 +36,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--out", default="report.html")
     add("--metric", default="accuracy")
     add("--where", nargs="+", default=[], metavar="FIELD=VALUE", help="only such runs, e.g. dataset=BUSI")
-    add("--compare", metavar="TRAINER", help="add paired significance of this trainer against the others")
+    add("--compare", metavar="TRAINER", help="of the paired significance tests (default: the newest method)")
     add("--beside", default=shipped(), metavar="FILE", help="published figures (default: those that ship)")
     add("--root", default="", help="where images are that are not at the path their run saw")
     add("--mistakes", type=int, default=6, help="images a trainer in the gallery")
@@ -128,7 +128,12 @@ def published(runs: list[dict], path: str) -> str:
 
 
 def significance(runs: list[dict], favourite: str | None, metric: str) -> str:
-    return "".join(map(page.table, compare(runs, favourite, metric))) if favourite else ""
+    names = in_order(runs, "trainer")
+    if not favourite and len(names) < 2:
+        return ""
+    years = {run["name"]: run.get("method", {}).get("year") or 0 for run in runs}
+    newest = max(reversed(names), key=years.__getitem__)
+    return "".join(map(page.table, compare(runs, favourite or newest, metric)))
 
 
 @dataclass
