@@ -193,13 +193,13 @@ def test_a_root_that_cannot_be_written(prepare, tmp_path, monkeypatch):
     assert "Read-only file system): check --root" in prepare(fails=True)
 
 
-@pytest.mark.parametrize("where", ["--root", "HOME"])
+@pytest.mark.parametrize("where", ["--root", "the cache"])
 def test_phantoms_where_nothing_can_be_written(where, tmp_path, monkeypatch):
     from test_read import read
 
     from cilmp.errors import UserError
 
-    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     read_only(monkeypatch, tmp_path)
     with pytest.raises(UserError, match="Read-only file system.*--root"):
         read(tmp_path if where == "--root" else "", "PHANTOMS")
