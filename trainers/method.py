@@ -116,9 +116,9 @@ class Method(nn.Module):
         return torch.cat([self.clip.logits(part, self.text(normalise(part))) for part in chunks])
 
     def images_at_once(self) -> int:
-        """How many images' text features fit EVAL_BYTES: about 14 D floats live for each computed token."""
+        """How many images' text features fit EVAL_BYTES: at most 22 D floats live for each computed token."""
         tokens = self.clip.context if self.literal else self.prompts.computed
-        size = self.clip.logit_scale.element_size() * 14 * self.clip.text.width
+        size = self.clip.logit_scale.element_size() * 22 * self.clip.text.width
         return max(1, EVAL_BYTES // (len(self.prompts.eot) * tokens * size))
 
     def averaged(self) -> Mapping[str, Tensor]:
