@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from models import CLASSNAMES, random_clip
 from reference import FILES, KINDS, build, load, named, stand_in
 from yacs.config import CfgNode
@@ -20,6 +21,7 @@ from cilmp.clip import CLIP
 from cilmp.clip.towers import ImageTower, TextTower
 from cilmp.results import records
 from cilmp.trainers import method as base
+from cilmp.trainers.engine import parallel
 from cilmp.trainers.engine.config import default_cfg
 from cilmp.trainers.method import Task
 from dassl.optim import build_optimizer
@@ -157,3 +159,20 @@ def test_a_resumed_run_ends_as_the_whole_one(precision, tmp_path):
     resumed, said = train(tmp_path / "run")
     assert "epoch [2/2]" in said and "epoch [1/2]" not in said
     assert resumed == pytest.approx(whole, abs=0.5)
+
+
+@pytest.mark.parametrize("name", DEPTHS)
+def test_gradients_pass_through_ddp(name):
+    """NCCL on a GPU, with one process: what its hooks sum is what backward left."""
+    backend = "nccl" if DEVICE.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        model = method(name, "fp32")
+        image, label = torch.randn(4, 3, 32, 32, device=DEVICE), torch.tensor([0, 1, 2, 0], device=DEVICE)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        expected = torch.autograd.grad(sum(model.losses(image, label)[0].values()), trained)
+        sum(parallel.wrap(model)(image, label)[0].values()).backward()
+        for value, exact in zip(trained, expected, strict=True):
+            torch.testing.assert_close(value.grad, exact, rtol=1e-4, atol=1e-6)
+    finally:
+        dist.destroy_process_group()
