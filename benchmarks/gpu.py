@@ -41,24 +41,25 @@ SETTINGS = ["--classes", "2", "8", "22", "100", "--batch", "8", "64"]
 FEW = ["--classes", "8", "22", "--batch", "64", "--trainers", "CoOp", "CILMP"]
 MANY = "BiomedCoOp CILMP CLIPLoRA CoCoOp CoOp FullFineTune IVLP KgCoOp MaPLe ProGrad PromptSRC TCP VPT".split()
 PARTS = [
-    Part("tests", ["-m", "pytest", "-q", "tests/test_gpu.py"], (120, 50), ["-k", "not resumed"], (*HOUSE, "pytest")),
+    Part("tests", ["-m", "pytest", "-q", "tests/test_gpu.py"], (110, 50), ["-k", "not resumed"], (*HOUSE, "pytest")),
     Part("trace", ["trace.py", "--precision", "bf16"], (30, 25)),
     Part("extraction", ["extraction.py"], (50, 30), ["--tokens", "64"], ("torch", "tqdm", "transformers")),
-    Part("epoch", ["epoch.py"], (80, 35), ["--classes", "8", "--images", "640", "--workers", "4"]),
-    Part("step bf16", ["step.py", "--precision", "bf16", *SETTINGS, "--name", "bf16"], (60, 30), FEW),
+    Part("epoch", ["epoch.py"], (70, 35), ["--classes", "8", "--images", "640", "--workers", "4"]),
+    Part("step bf16", ["step.py", "--precision", "bf16", *SETTINGS, "--name", "bf16"], (50, 30), FEW),
     Part("step amp", ["step.py", "--precision", "amp", *SETTINGS, "--name", "amp"], (50, None)),
     Part("step fp32", ["step.py", "--precision", "fp32", *SETTINGS, "--name", "fp32"], (50, 25), FEW),
     Part(
         "step literal",
         ["step.py", "--precision", "bf16", "--literal", "--classes", "8", "22", "--batch", "64", "--name", "literal"],
-        (40, None),
+        (30, None),
     ),
     Part(
         "step every",
         ["step.py", "--precision", "amp", "--classes", "8", "--batch", "64", "--name", "every", "--trainers", *MANY],
         (40, None),
     ),
-    Part("demo", ["demo.py"], (70, 35), ["--trainers", "CoOp", "CILMP"], (*HOUSE, "sklearn")),
+    Part("graph", ["graph.py"], (60, None)),
+    Part("demo", ["demo.py"], (60, 35), ["--trainers", "CoOp", "CILMP"], (*HOUSE, "sklearn")),
 ]
 TINY = {  # arguments that make of each part a toy
     "tests": ["-k", "CoOp and fp32"],
@@ -66,6 +67,7 @@ TINY = {  # arguments that make of each part a toy
     "extraction": ["--tiny", "--tokens", "3"],
     "epoch": ["--tiny", "--images", "8", "--batch", "4", "--workers", "0", "--precision", "fp32"],
     "step": ["--tiny", "--classes", "2", "--batch", "2", "--repeats", "1", "--trainers", "CILMP", "--no-memory"],
+    "graph": ["--tiny", "--classes", "2", "--batch", "2", "--ways", "eager", "--precision", "fp32"],
     "demo": ["--tiny", "--trainers", "ZeroshotCLIP"],
 }
 

@@ -81,3 +81,14 @@ def test_on_a_cpu_from_end_to_end(monkeypatch, tmp_path):
     assert "trace.json.gz" in {file.name for file in files}
     summary = (tmp_path / "out" / "summary.md").read_text()
     assert "| both_seconds |" in summary and "| peak_gb |" in summary
+
+
+@pytest.mark.slow
+def test_a_way_that_fails_leaves_the_others(tmp_path):
+    line = [sys.executable, HOME / "benchmarks/graph.py", "--tiny", "--device", "cpu", "--precision", "fp32"]
+    line += ["--classes", 2, "--batch", 2, "--trainers", "CoOp", "--ways", "graph", "eager", "--out", tmp_path]
+    run = subprocess.run([str(word) for word in line], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    failed, eager = json.loads(next(tmp_path.glob("graph-*.json")).read_text())["rows"]
+    assert failed["why"] and failed["seconds"] is None  # a CPU holds no graph
+    assert not eager["why"] and eager["seconds"] > 0 and eager["off"] == 0
