@@ -32,6 +32,8 @@ def eager(model: nn.Module, image: Tensor, label: Tensor) -> Step:
 
 def graph(model: nn.Module, image: Tensor, label: Tensor) -> Step:
     """Forward and backward captured once; a replay writes the gradients where the capture put them."""
+    if image.device.type != "cuda":
+        raise RuntimeError("only a GPU replays a graph")
     step, aside = eager(model, image, label), torch.cuda.Stream()
     aside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(aside):  # libraries set themselves up in their first calls, which a graph cannot hold
