@@ -30,7 +30,7 @@ from cilmp.trainers.engine.averaging import Averaging
 from cilmp.trainers.engine.config import classes_of
 from cilmp.trainers.engine.informed import stem_of
 from cilmp.trainers.engine.ranges import AT_LEAST_0, COUNT, FORWARD, PREC, number, one_of
-from cilmp.trainers.learners import DeepPrompts
+from cilmp.trainers.learners import DeepPrompts, require_blocks, vision_prompts
 from cilmp.trainers.method import Method, Task
 from dassl.engine import TRAINER_REGISTRY
 
@@ -92,12 +92,12 @@ class LLMPrompts(Method):
 
         n, depth, d = options.N_CTX_TEXT, options.PROMPT_DEPTH_TEXT, self.states.shape[-1]
         words = options.CTX_INIT.replace("_", " ") if n <= 4 else ""
+        require_blocks("PROMPT_DEPTH_TEXT", depth, clip.text.depth)
         first = context(clip, n, words).float()
         self.ctx = nn.ParameterList([first, *(torch.randn_like(first) * 0.02 for _ in range(depth - 1))])
         shape = d, clip.embed, clip.text.width, options.LOW_RANK_DIMENSION, kind, options.DROPOUT
         self.layers = nn.ModuleList(LLMTokens(*shape) for _ in range(depth))
-        size = options.N_CTX_VISION, clip.visual.width
-        self.vision = nn.ParameterList(torch.randn(size) * 0.02 for _ in range(options.PROMPT_DEPTH_VISION))
+        self.vision = vision_prompts(clip, options.N_CTX_VISION, options.PROMPT_DEPTH_VISION)
         self.prompts = ClassPrompts(clip, classnames, n, words, [len(h) for h in states])
 
     def spread(self, classnames: Sequence[str], states: Sequence[Tensor], p: int, s: int) -> None:

@@ -21,6 +21,7 @@ FLAGS = {  # options that a sweep sets itself
     "SEED": "--seeds",
     "DATASET.SUBSAMPLE_CLASSES": "another protocol",
     "DATASET.NAME": "the names of data sets",
+    "DATASET.CLASSES_OF": "domain_generalisation",
     "TRAINER.NAME": "--trainers",
     "OUTPUT_DIR": "--output",
 }

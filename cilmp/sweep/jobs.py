@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +185,8 @@ def few_shot(plan: Plan, datasets: Sequence[str] | None = None) -> list[Job]:
 def transferred(plan: Plan, place: Path, more: dict[str, str] | None = None) -> list[Job]:
     """The first data set is the source; its runs are those of few_shot.  place, more: of the runs on the targets."""
     source, *targets = plan.datasets
-    jobs = few_shot(plan, [source])
+    kept = [pair for pair in zip(plan.extra[::2], plan.extra[1::2], strict=True) if pair[0] not in OF_TARGETS]
+    jobs = few_shot(replace(plan, extra=[word for pair in kept for word in pair]), [source])
     trained = {tuple(job.fields[k] for k in ("trainer", "shots", "seed")): job for job in jobs}
     for data, trainer, config, shots, seed in plan.each(targets):
         folder = place / source / trainer / f"{config}_{shots}shots" / data / f"seed{seed}"
@@ -204,6 +205,7 @@ def domain_generalisation(plan: Plan) -> list[Job]:
     return transferred(plan, plan.output / "domain_generalisation", source)
 
 
+OF_TARGETS = ("DATASET.CLASS_MAP",)  # options that the source's own runs have no use for
 PROTOCOLS = {
     "base2new": base2new,
     "few_shot": few_shot,

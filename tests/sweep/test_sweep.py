@@ -126,6 +126,11 @@ def test_protocols(place):
     assert home.folder.as_posix() == folders[0] and "DATASET.CLASSES_OF" not in home.arguments
     assert away.folder.as_posix() == "out/domain_generalisation/busi/CoOp/tiny_16shots/kvasir/seed1"
     assert away.after is home and away.arguments[-2:] == ["DATASET.CLASSES_OF", "BUSI"]
+    [home, away] = jobs.domain_generalisation(
+        plan(place, extra=["DATASET.CLASS_MAP", "['a = b']", "USE_CUDA", "False"])
+    )
+    assert home.arguments[-2:] == ["USE_CUDA", "False"] and "DATASET.CLASS_MAP" not in home.arguments
+    assert away.arguments[-4:] == ["DATASET.CLASS_MAP", "['a = b']", "USE_CUDA", "False"]
     [full] = jobs.few_shot(plan(place, datasets=["busi"], shots=[-1]))
     assert full.folder.as_posix() == "out/busi/CoOp/tiny_full/seed1" and "-1" in full.arguments
     assert len(jobs.few_shot(plan(place, shots=[1, 2, 4, 8, 16], seeds=[1, 2, 3]))) == 30

@@ -10,6 +10,7 @@ from cilmp.clip import build
 from cilmp.clip.backbones import load_clip
 from cilmp.errors import UserError
 from cilmp.trainers.biomedcoop import BiomedCoOp
+from cilmp.trainers.cilmp import CILMP
 from cilmp.trainers.engine import checkpoints
 from cilmp.trainers.engine.averaging import Averaging
 from cilmp.trainers.engine.config import default_cfg
@@ -23,7 +24,11 @@ from cilmp.trainers.vpt import VPT
 
 pytestmark = pytest.mark.slow  # a step of every method
 
-TASK = Task(CLASSNAMES, sentences=[[f"a {name}", f"one {name}", f"dark {name}"] for name in CLASSNAMES])
+TASK = Task(
+    CLASSNAMES,
+    sentences=[[f"a {name}", f"one {name}", f"dark {name}"] for name in CLASSNAMES],
+    states=[torch.randn(12, 20) for _ in CLASSNAMES],
+)
 BOTH = dict(PROMPT_DEPTH_TEXT=2, PROMPT_DEPTH_VISION=2)
 DEEP = {IVLP: BOTH, PromptSRC: BOTH, VPT: dict(PROMPT_DEPTH_VISION=2), TCP: dict(CLASS_DEPTH=1)}
 WRAPPED = {  # our names -> a reference's, in a checkpoint of the whole wrapper
@@ -72,6 +77,8 @@ def test_half_precision_is_near(kind):
     [
         (IVLP, dict(PROMPT_DEPTH_TEXT=5), "PROMPT_DEPTH_TEXT is 5 and the tower has 4 blocks"),
         (VPT, dict(PROMPT_DEPTH_VISION=12), "PROMPT_DEPTH_VISION is 12"),
+        (CILMP, dict(PROMPT_DEPTH_TEXT=5, PROMPT_DEPTH_VISION=4), "PROMPT_DEPTH_TEXT is 5 and the tower has 4 blocks"),
+        (CILMP, dict(PROMPT_DEPTH_TEXT=4, PROMPT_DEPTH_VISION=5), "PROMPT_DEPTH_VISION is 5"),
         (TCP, dict(CLASS_DEPTH=4), "CLASS_DEPTH is 4"),
         (ProGrad, dict(N_CTX=3), "CTX_INIT has 4 tokens and N_CTX is 3"),
     ],

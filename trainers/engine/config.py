@@ -125,12 +125,20 @@ def build_cfg(args: Namespace) -> CfgNode:
     cfg.INPUT.KEPT = [key for key in FOLLOWED if f"INPUT.{key}" in stated and cfg.INPUT[key] == default[key]]
     cfg.TRAINER.NAME = trainer_name(args.trainer or cfg.TRAINER.NAME)
     if cfg.DATASET.CLASS_MAP and not cfg.DATASET.CLASSES_OF:
-        raise UserError("DATASET.CLASS_MAP says which classes are those of DATASET.CLASSES_OF: set that too.")
+        raise UserError(
+            "DATASET.CLASS_MAP says which classes are those of DATASET.CLASSES_OF: set that too, or sweep "
+            "domain_generalisation, which does."
+        )
     if not cfg.DATASET.NAME:
         raise UserError("No data set given: use --dataset-config-file with a yaml or a name such as busi.")
     known = DATASET_REGISTRY.registered_names()
     if cfg.DATASET.NAME not in known:
         raise UserError(f"Unknown data set '{cfg.DATASET.NAME}'.{nearest(cfg.DATASET.NAME, known)}")
+    if cfg.DATASET.CLASSES_OF == cfg.DATASET.NAME:
+        raise UserError(
+            f"DATASET.CLASSES_OF is {cfg.DATASET.NAME}, which is tested here: name another set. Two folders of your "
+            "own need a declaration each (CONTRIBUTING.md)."
+        )
     trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     ranges.check(flatten(cfg), getattr(trainer, "ranges", {}), cfg.TRAINER.NAME.upper())
     cfg.freeze()
