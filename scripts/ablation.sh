@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 dataset=phantoms
-case ${1:--} in -*) ;; *) dataset=$1 && shift ;; esac
+case ${1:--} in -*) ;; *) dataset=$(tr '[:upper:]' '[:lower:]' <<<"$1") && shift ;; esac
 case " $* " in *" -- "*) ;; *) set -- "$@" -- ;; esac
 depths=1,3,6,9,12 llm=
 [ "$dataset" != phantoms ] || depths=1,2,3,4 llm=cilmp/assets/representations/phantoms.safetensors # tiny has 4 blocks

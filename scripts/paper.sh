@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 asked=()
 while [ $# -gt 0 ] && [[ $1 != -* ]]; do
-    asked+=("$1")
+    asked+=("$(tr '[:upper:]' '[:lower:]' <<<"$1")")
     shift
 done
 [ ${#asked[@]} -gt 0 ] || asked=(adam aptos2019 bloodmnist busi chaoyang cpn_x_ray derm7pt dermamnist fetal_us isic

@@ -35,7 +35,7 @@ def test_the_paper_s_protocol_skips_and_names_what_is_not_there():
 def test_the_paper_s_protocol_finds_what_is_there(tmp_path):
     (tmp_path / "busi").mkdir()
     (tmp_path / "busi" / "busi.json").write_text(json.dumps({"train": [["a.png", 0, "normal"]], "test": []}))
-    run = script("paper.sh", "busi", "kvasir", "--dry-run", PYTHON=sys.executable, DATA=tmp_path, TRAINERS="CoOp")
+    run = script("paper.sh", "BUSI", "kvasir", "--dry-run", PYTHON=sys.executable, DATA=tmp_path, TRAINERS="CoOp")
     assert run.returncode == 0 and "kvasir" in run.stderr and "busi" not in run.stderr, run.stderr
     assert run.stdout.count("configs/datasets/busi.yaml") == 3 and "DATASET.NUM_SHOTS -1" in run.stdout
 
