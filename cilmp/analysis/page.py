@@ -56,6 +56,10 @@ def page(title: str, subtitle: str, sections: Sequence[tuple[str, str]]) -> str:
     return whole.encode(errors="replace").decode()  # names of files need not be Unicode
 
 
+def quiet(line: str) -> str:
+    return f'<p class="quiet">{escape(line)}</p>'
+
+
 def table(t: Table) -> str:
     ranks, marks = t.ranks(), {0: "<b>{}</b>", 1: "<u>{}</u>"}
     head = [f'<th class="label" scope="col">{escape(name)}</th>' for name in t.labels]
@@ -75,7 +79,7 @@ def table(t: Table) -> str:
     notes = [*t.notes, *([] if isinstance(t, Listing) else [LEGEND["md"]])]
     return (
         f'<div class="wide"><table><caption>{escape(t.title)}</caption><thead><tr>{"".join(head)}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>" + "".join(f'<p class="quiet">{escape(n)}</p>' for n in notes)
+        f"<tbody>{''.join(rows)}</tbody></table></div>" + "".join(map(quiet, notes))
     )
 
 

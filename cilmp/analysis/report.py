@@ -6,6 +6,7 @@ cilmp report output --out report.html
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +18,14 @@ from cilmp.analysis.mistakes import thumbnail, worst
 from cilmp.errors import UserError, exit_on_user_error
 from cilmp.files import write_text
 from cilmp.results import metrics
-from cilmp.results.beside import beside
+from cilmp.results.beside import absent, beside
 from cilmp.results.compare import compare
 from cilmp.results.predictions import Predictions
 from cilmp.results.protocols import at_home, base2new, tables_of
 from cilmp.results.published import shipped
 from cilmp.results.runs import chosen, data_root, in_order, note, pivot
 
+MANY = 40  # rows of a table that nobody asked for
 Group = tuple[str, dict[str, list[dict]]]  # title, {trainer: its runs, one a seed}
 
 
@@ -37,7 +39,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--metric", default="accuracy")
     add("--where", nargs="+", default=[], metavar="FIELD=VALUE", help="only such runs, e.g. dataset=BUSI")
     add("--compare", metavar="TRAINER", help="of the paired significance tests (default: the newest method)")
-    add("--beside", default=shipped(), metavar="FILE", help="published figures (default: those that ship)")
+    add("--beside", metavar="FILE", help="published figures (default: those that ship)")
     add("--root", default="", help="where images are that are not at the path their run saw")
     add("--mistakes", type=int, default=6, help="images a trainer in the gallery")
     add("--title", default="Prompt learning: report of finished runs")
@@ -47,11 +49,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     runs, damaged = chosen(args.folder, args.where)
+    figures = published(runs, args.beside)  # before anything that takes long: the file may be of no use
     seen = images(runs, args.root, args.mistakes)
     note(seen.damaged)
     sections = [
         ("Tables", tables(runs, args.metric, damaged + seen.damaged)),
-        ("Beside published figures", published(runs, args.beside)),
+        ("Beside published figures", figures),
         ("Few-shot curves", few_shot(runs, args.metric)),
         ("Base and new classes", base_new(runs, args.metric)),
         ("Significance", significance(runs, args.compare, args.metric)),
@@ -73,9 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def tables(runs: list[dict], metric: str, damaged: list[str]) -> str:
     found = tables_of(runs, metric) or [pivot(runs, ["trainer"], "dataset", metric)]
-    return "".join(map(page.table, found)) + "".join(
-        f'<p class="quiet">Not read: {page.escape(d)}</p>' for d in damaged
-    )
+    return "".join(map(page.table, found)) + "".join(page.quiet(f"Not read: {d}") for d in damaged)
 
 
 def groups(runs: list[dict]) -> Iterator[Group]:
@@ -122,9 +123,10 @@ def base_new(runs: list[dict], metric: str) -> str:
     return "".join(parts)
 
 
-def published(runs: list[dict], path: str) -> str:
-    table = beside(runs, path)
-    return page.table(table) if table.rows else ""
+def published(runs: list[dict], path: str | None) -> str:
+    """Of a file that was asked for, also why it has nothing to show."""
+    table = beside(runs, path or shipped())
+    return page.table(table) if table.rows else "".join(map(page.quiet, absent(table))) if path else ""
 
 
 def significance(runs: list[dict], favourite: str | None, metric: str) -> str:
@@ -133,7 +135,12 @@ def significance(runs: list[dict], favourite: str | None, metric: str) -> str:
         return ""
     years = {run["name"]: run.get("method", {}).get("year") or 0 for run in runs}
     newest = max(reversed(names), key=years.__getitem__)
-    return "".join(map(page.table, compare(runs, favourite or newest, metric)))
+    over_runs, per_image = compare(runs, favourite or newest, metric)
+    rest = page.table(per_image)
+    if not favourite and len(per_image.rows) > MANY:
+        asked = f"--compare {shlex.quote(newest)}"
+        rest = page.quiet(f"{asked} shows the {len(per_image.rows)} comparisons over test images too.")
+    return page.table(over_runs) + rest
 
 
 @dataclass

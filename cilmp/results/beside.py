@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cilmp.errors import UserError, brief, nearest
+from cilmp.errors import brief, nearest
 from cilmp.results import published
 from cilmp.results.protocols import Harmonic, average
 from cilmp.results.published import Figure
 from cilmp.results.runs import FOUR_METRICS, cell, note, protocol_of, seeds_of, spell
-from cilmp.results.tables import Cell, Listing
+from cilmp.results.tables import Cell, Listing, Table
 
 HELP = "published figures beside ours: those that ship, or of a CSV with the same columns"
 LABELS = ("paper", "data", "trainer", "shots", "classes", "metric")
@@ -42,6 +42,7 @@ class Setting(NamedTuple):
     backbone: str
     protocol: str
     shots: int
+    trains: bool  # on images
 
 
 Cells = dict[tuple[str, str], list[dict]]  # (data set, classes): the runs
@@ -72,25 +73,32 @@ def shown(runs: Sequence[dict], path: str | Path, metric: str = "") -> list[List
     """For a program: the table; where nothing matches none, and why on stderr."""
     table = beside(runs, path, metric)
     if not table.rows:
-        note(["no published figure is of the same cells as these runs", *table.notes])
+        note(absent(table))
     return [table] if table.rows else []
 
 
+def absent(table: Table) -> list[str]:
+    """Why it has no row, a line for each reason."""
+    first, *others = table.notes or [""]
+    return ["no published figure is of the same cells as these runs" + (first and f"; {first}"), *others]
+
+
 def in_metrics(
-    figures: list[Figure], runs: Iterable[dict], path: str | Path, metric: str
+    figures: list[Figure], runs: Sequence[dict], path: str | Path, metric: str
 ) -> tuple[list[Figure], list[str]]:
-    """The figures that these runs can be compared with, and a line for the metrics of the others."""
+    """The figures that these runs can be compared with, and why others are not: a line each, for an error would cost
+    the tables of the runs."""
     known = set(FOUR_METRICS).union(*(run["metrics"] for run in runs))
     there = {figure.metric for figure in figures}
     if metric and metric not in there:
-        raise UserError(f"{path} holds no figure in {metric}.{nearest(metric, there)}")
-    if not known & there:
-        raise UserError(
-            f"{path} is in {brief(sorted(there))}, which these runs do not have: {', '.join(sorted(known))}."
-        )
+        return [], [f"{path} holds no figure in {metric}.{nearest(metric, there)}"]
     others = sorted(there - known) if not metric else []
     chosen = [figure for figure in figures if figure.metric in known and metric in ("", figure.metric)]
-    return chosen, [f"not compared: figures in {brief(others)}, which these runs do not have"] if others else []
+    names = ({str(run[name]) for run in runs} for name in ("trainer", "dataset", "classes"))
+    slips = published.slips(chosen, *names)
+    notes = [f"not matched, for letter case and blanks count: {brief(slips)}"] if slips else []
+    notes += [f"not compared: figures in {brief(others)}, which these runs do not have"] if others else []
+    return chosen, notes
 
 
 def settings(runs: Iterable[dict]) -> dict[str, dict[Setting, Cells]]:
@@ -99,7 +107,8 @@ def settings(runs: Iterable[dict]) -> dict[str, dict[Setting, Cells]]:
     for run in runs:
         if run["source"] or run.get("split", "test") != "test":
             continue
-        setting = Setting(run["name"], str(run.get("backbone", "?")), protocol_of(run), run["shots"])
+        trains = (run.get("method") or {}).get("kind") != "zero-shot"
+        setting = Setting(run["name"], str(run.get("backbone", "?")), protocol_of(run), run["shots"], trains)
         cells = found.setdefault(run["trainer"], {}).setdefault(setting, {})
         cells.setdefault((run["dataset"], run["classes"]), []).append(run)
     return found
@@ -137,7 +146,8 @@ class Near:
         self.seen: dict[tuple[str, str], list[str]] = {}  # (what differs, ours): theirs, once a figure
 
     def matching(self, figure: Figure, ours: Mapping[Setting, Cells]) -> list[tuple[Setting, Cells]]:
-        found, close = [], []
+        found: list[tuple[Setting, Cells]] = []
+        close = []
         for setting, cells in ours.items():
             there = [data for data in figure.datasets if all((data, half) in cells for half in halves(figure))]
             apart = differences(figure, setting, there)
@@ -148,7 +158,9 @@ class Near:
         if close and not found:
             what, theirs, mine = close[0]
             self.seen.setdefault((what, mine), []).append(theirs)
-        return found[:1] if figure.shots is None else found  # whatever the shots, such a method gives one number
+        if figure.shots is None:  # whatever the shots, what does not train gives one number, each variant its own
+            found = list({setting.name: (setting, cells) for setting, cells in found}.values())
+        return found
 
     def told(self) -> Iterable[str]:
         for (what, mine), theirs in self.seen.items():
@@ -159,13 +171,14 @@ class Near:
 def differences(figure: Figure, setting: Setting, there: Sequence[str]) -> list[tuple[str, str, str]]:
     """(what, theirs, ours) of everything that is not the same; there: the figure's data sets that we have too."""
     asked = [("backbone", figure.backbone, setting.backbone)]
-    if figure.shots is None:
+    if figure.shots is None and not setting.trains:
         theirs, ours = (HOME.get(name, name) for name in (figure.protocol, setting.protocol))
         asked.append(("protocol", theirs, ours))
     elif figure.shots == setting.shots:
         asked.append(("protocol", figure.protocol, setting.protocol))
     else:
-        asked.append(("shots", spell("shots", figure.shots), spell("shots", setting.shots)))
+        theirs = "none" if figure.shots is None else spell("shots", figure.shots)
+        asked.append(("shots", theirs, spell("shots", setting.shots)))
     if len(there) < len(figure.datasets):
         asked.append(("data sets", brief(figure.datasets, 3), brief(there, 3)))
     return [both for both in asked if both[1] != both[2]]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cilmp import yamls
 from cilmp.errors import UserError
+from cilmp.results.runs import LESS_IS_BETTER
 
 
 class Figure(NamedTuple):
@@ -61,6 +62,10 @@ def read(path: str | Path) -> list[Figure]:
         raise UserError(f"Cannot read published figures from {path} ({why}): give a CSV in UTF-8.") from None
     if not found:
         raise UserError(f"{path} holds no figure below its first line.")
+    for metric in dict.fromkeys(figure.metric for figure in found):
+        values = [figure.value for figure in found if figure.metric == metric]
+        if metric not in LESS_IS_BETTER and any(values) and all(abs(value) <= 1 for value in values):
+            raise UserError(f"{path}: no {metric} exceeds 1, as fractions do not: write percent, 80.2 for 0.802.")
     return found
 
 
@@ -87,6 +92,9 @@ def figure(row: dict[Any, Any]) -> Figure:
     for name, word in words.items():
         if not word and name not in MAY_BE_EMPTY:
             raise ValueError(f"{name} is empty")
+    parts = [name.strip() for name in words["dataset"].split("+")]
+    if len(set(parts)) < len(parts):
+        raise ValueError(f"dataset names a set twice, '{words['dataset']}', which is no mean over {len(parts)}")
     decimals = len(words["value"].partition(".")[2])
     numbers: dict[str, Any] = {name: number(name, words[name]) for name in NUMBERS if words[name]}
     return Figure(
@@ -115,3 +123,24 @@ def number(name: str, word: str) -> float:
     if not asked.fits(value):  # a comparison with NaN is false
         raise ValueError(f"{name} is '{word}', not {asked.told}")
     return value
+
+
+def slips(figures: Iterable[Figure], methods: set[str], datasets: set[str], classes: set[str]) -> list[str]:
+    """'method coop (CoOp here)' of every name that is one of ours but for letter case or blanks."""
+    ships = {name for figure in read(shipped()) for name in figure.datasets}  # KVASIR and Kvasir are two
+    method, part, half = ({folded(name): name for name in known} for known in (methods, datasets, classes | {"H"}))
+    found: dict[str, None] = {}
+    for figure in figures:
+        data = " + ".join(figure.datasets)
+        parts = [p if p in ships | datasets else part.get(folded(p), "") for p in map(str.strip, data.split("+"))]
+        named = (
+            ("method", figure.method, method.get(folded(figure.method))),
+            ("dataset", data, " + ".join(parts) if all(parts) else None),
+            ("classes", figure.classes, half.get(folded(figure.classes))),
+        )
+        found |= {f"{what} {theirs} ({ours} here)": None for what, theirs, ours in named if ours not in (None, theirs)}
+    return list(found)
+
+
+def folded(name: str) -> str:
+    return "".join(name.split()).casefold()

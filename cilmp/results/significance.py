@@ -22,17 +22,21 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def paired(differences: np.ndarray) -> dict[str, float]:
-    """Of paired differences (n,): mean, 95 % t interval, p of the paired t test and of the exact Wilcoxon test."""
+    """Of paired differences (n,): mean, 95 % t interval, p of the paired t test and of the exact Wilcoxon test.
+
+    NaN where there is nothing to test: of one difference, and of n that do not vary, which are copies of one (scipy has
+    an interval without width and p = 0 there; Wilcoxon's 2 / 2^n would count the copies).
+    """
     from scipy import stats
 
     n = len(differences)
     mean = float(np.mean(differences)) if n else math.nan
-    if n < 2:
+    if n < 2 or np.allclose(differences, mean, rtol=1e-9, atol=1e-9):  # less is rounding of the scores
         return dict(mean=mean, low=math.nan, high=math.nan, t=math.nan, wilcoxon=math.nan)
     error = float(np.std(differences, ddof=1)) / math.sqrt(n)
     reach = float(stats.t.ppf(0.975, n - 1)) * error
-    t = float(2 * stats.t.sf(abs(mean) / error, n - 1)) if error else float(mean == 0)
-    signed = float(stats.wilcoxon(differences).pvalue) if np.any(differences) else 1.0
+    t = float(2 * stats.t.sf(abs(mean) / error, n - 1))
+    signed = float(stats.wilcoxon(differences).pvalue)
     return dict(mean=mean, low=mean - reach, high=mean + reach, t=t, wilcoxon=signed)
 
 

@@ -216,16 +216,20 @@ def job_record(job: Job, facts: Facts | None) -> dict[str, Any]:
 def report(
     jobs: Sequence[Job], protocol: str, failed: dict[Job, str], facts: Facts | None, figures: str | None = None
 ) -> None:
-    """The table of these runs, published figures beside them where asked for, then what failed and why."""
-    runs = prepare([job_record(job, facts) for job in jobs])
-    if any(run["metrics"] for run in runs):
-        print()
-        for table in [*TABLES[TABLE[protocol]](runs, "accuracy"), *(beside.shown(runs, figures) if figures else [])]:
-            print(table.render())
-    for job, why in failed.items():
-        print(f"FAILED {job.name}: {why}", file=sys.stderr)
-    if failed:
-        print(f"{len(failed)} of {len(jobs)} runs failed; the same command tries them again.", file=sys.stderr)
+    """The table of these runs, published figures beside them where asked for, then what failed and why, in any case."""
+    try:
+        runs = prepare([job_record(job, facts) for job in jobs])
+        if any(run["metrics"] for run in runs):
+            print()
+            for table in TABLES[TABLE[protocol]](runs, "accuracy"):
+                print(table.render())
+            for table in beside.shown(runs, figures) if figures else []:
+                print(table.render())
+    finally:
+        for job, why in failed.items():
+            print(f"FAILED {job.name}: {why}", file=sys.stderr)
+        if failed:
+            print(f"{len(failed)} of {len(jobs)} runs failed; the same command tries them again.", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cilmp.analysis import charts, panels, report
+from cilmp.errors import UserError
 from cilmp.results import conformal, metrics, records, selective
 from cilmp.results.predictions import NAME, Predictions
 from cilmp.results.tables import Cell
@@ -141,6 +142,32 @@ def test_published_figures_stand_beside_the_cells_they_match(tmp_path):
     assert "Beside" not in written(tmp_path)
     text = written(tmp_path, "--beside", str(tmp_path / "p.csv"))
     assert "Mine &amp; Co" in text and "<td>12.50</td>" in text
+
+
+def test_a_file_of_other_metrics_is_told_and_one_of_no_use_ends_before_any_picture(tmp_path, monkeypatch):
+    columns = "paper,source,method,backbone,dataset,protocol,shots,classes,metric,value,deviation,seeds"
+    (tmp_path / "p.csv").write_text(f"{columns}\nMine,t,CoOp,tiny,X,few_shot,16,all,top5,12.5,,\n")
+    run(tmp_path / "out", backbone="tiny")
+    text = written(tmp_path, "--beside", str(tmp_path / "p.csv"))
+    assert "not compared: figures in top5, which these runs do not have" in text and "Confusion matrix" in text
+    (tmp_path / "p.csv").write_text(columns)
+    monkeypatch.setattr(report, "images", lambda *_: pytest.fail("pictures were drawn first"))
+    with pytest.raises(UserError, match="holds no figure"):
+        written(tmp_path, "--beside", str(tmp_path / "p.csv"))
+
+
+def test_a_long_table_over_images_is_shown_where_it_is_asked_for(tmp_path, monkeypatch):
+    for trainer, year in (("CoOp", 2022), ("MaPLe", 2023), ("FullFineTune", 2021)):
+        run(tmp_path / "out", trainer, method={"kind": "prompt", "year": year})
+    over_images, told = "paired over test images", "--compare MaPLe shows the 2 comparisons over test images too."
+    monkeypatch.setattr(report, "MANY", 2)
+    text = written(tmp_path)
+    assert over_images in text and told not in text
+    monkeypatch.setattr(report, "MANY", 1)
+    text = written(tmp_path)
+    assert over_images not in text and told in text and "paired over (data set, seed)" in text
+    text = written(tmp_path, "--compare", "MaPLe")
+    assert over_images in text and told not in text
 
 
 def test_significance_is_there_unasked(tmp_path):

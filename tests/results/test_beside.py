@@ -9,7 +9,7 @@ import pytest
 
 import cilmp.datasets  # noqa: F401  registers the data sets
 import cilmp.trainers  # noqa: F401
-from cilmp.errors import UserError, exit_on_user_error
+from cilmp.errors import exit_on_user_error
 from cilmp.results import __main__ as program
 from cilmp.results import published, records
 from cilmp.results.beside import beside
@@ -128,11 +128,54 @@ def test_a_mean_over_data_sets_and_h_are_ours_of_the_same(tmp_path):
     assert h[0] == pytest.approx(2 * base * rest / (base + rest))
 
 
+ZERO_SHOT = dict(kind="zero-shot", year=2021)
+
+
 def test_a_method_that_trains_on_nothing_matches_any_shots_once(tmp_path):
-    runs = [run(42.0, seed, "ZeroshotCLIP", shots=shots) for seed in (1, 2) for shots in (1, 16, -1)]
+    runs = [run(42.0, seed, "ZeroshotCLIP", shots=shots, method=ZERO_SHOT) for seed in (1, 2) for shots in (1, 16, -1)]
     path = written(tmp_path / "p.csv", dict(method="ZeroshotCLIP", shots="", value="42.0"))
     [(labels, cells)] = beside(found(runs, tmp_path), path).rows
     assert labels[3] == "-" and cells[0] == 42.0
+
+
+def test_each_variant_of_a_method_that_trains_on_nothing_is_a_row(tmp_path):
+    runs = [run(40.0 + n, 1, "ZeroshotCLIP", shots=shots, method=ZERO_SHOT, options={"TRAINER.ZEROSHOT.N": n})
+            for n in (1, 2) for shots in (1, 16)]  # fmt: skip
+    rows = beside(found(runs, tmp_path), written(tmp_path / "p.csv", dict(method="ZeroshotCLIP", shots=""))).rows
+    assert {labels[2]: cells[0] for labels, cells in rows} == {"ZeroshotCLIP [n 1]": 41.0, "ZeroshotCLIP [n 2]": 42.0}
+
+
+@pytest.mark.parametrize("method", [dict(kind="prompt"), dict(kind="training-free"), {}])
+def test_empty_shots_do_not_match_what_uses_training_images(tmp_path, method):
+    """Tip-Adapter and GDA train no weight, but need images; a record that does not tell its kind may be of any."""
+    runs = found([run(80.0, shots=shots, method=method) for shots in (4, 16)], tmp_path)
+    table = beside(runs, written(tmp_path / "p.csv", dict(shots="")))
+    assert table.rows == [] and table.notes == ["not shown: 1 that differ in shots alone (none there, 4 here)"]
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        (dict(method="coop"), "method coop (CoOp here)"),
+        (dict(method="Co Op", classes="All"), "method Co Op (CoOp here), classes All (all here)"),
+        (dict(dataset="busi"), "dataset busi (BUSI here)"),
+        (dict(classes="h"), "classes h (H here)"),
+        (dict(dataset="BUSI+Btmri"), "dataset BUSI+Btmri (BUSI + BTMRI here)"),
+        (dict(dataset="KVASIR"), None),  # another set than Kvasir
+        (dict(dataset="average of A+B"), None),
+        (dict(method="XCoOp"), None),
+    ],
+)
+def test_a_name_that_is_ours_but_for_case_or_blanks_is_told(tmp_path, change, told):
+    runs = found([run(80.0, dataset=data) for data in ("BUSI", "BTMRI", "Kvasir")], tmp_path)
+    table = beside(runs, written(tmp_path / "p.csv", change, change))
+    assert table.rows == []
+    assert list(table.notes) == ([f"not matched, for letter case and blanks count: {told}"] if told else [])
+
+
+def test_what_ships_has_no_slip(tmp_path):
+    runs = [run(80.0, dataset=name) for name in DATASET_REGISTRY.registered_names() if name != "DERMAMNIST"]
+    assert not any("letter case" in note for note in beside(found(runs, tmp_path), published.shipped()).notes)
 
 
 def test_each_variant_of_a_trainer_is_a_row(tmp_path):
@@ -151,10 +194,18 @@ def test_metrics_that_runs_do_not_have(tmp_path):
     runs = found([run(80.0)], tmp_path)
     path = written(tmp_path / "p.csv", {}, dict(metric="top5"))
     assert beside(runs, path).notes[-1] == "not compared: figures in top5, which these runs do not have"
-    with pytest.raises(UserError, match="holds no figure in kappa. Known: accuracy, top5"):
-        beside(runs, path, "kappa")
-    with pytest.raises(UserError, match="p.csv is in top5, which these runs do not have: accuracy, auroc"):
-        beside(runs, written(path, dict(metric="top5")))
+    table = beside(runs, path, "kappa")
+    assert not table.rows and table.notes == [f"{path} holds no figure in kappa. Known: accuracy, top5."]
+
+
+def test_a_file_in_other_metrics_leaves_the_tables_and_one_note(tmp_path, capsys):
+    records.write(tmp_path / "out" / "seed1" / records.NAME, run(80.0))
+    path = written(tmp_path / "p.csv", dict(metric="top5"))
+    program.main([str(tmp_path / "out"), "--table", "few_shot", "--beside", str(path)])
+    shown = capsys.readouterr()
+    assert "BUSI: accuracy by shots" in shown.out and "Beside" not in shown.out
+    why = "no published figure is of the same cells as these runs; not compared: figures in top5"
+    assert shown.err == f"note: {why}, which these runs do not have\n"
 
 
 @pytest.mark.parametrize(
@@ -166,6 +217,9 @@ def test_metrics_that_runs_do_not_have(tmp_path):
         (dict(value="nan"), "line 2: value is 'nan', not a number"),
         (dict(value=""), "line 2: value is empty"),
         (dict(metric=" "), "line 2: metric is empty"),
+        (dict(dataset="BUSI+BUSI"), "line 2: dataset names a set twice"),
+        (dict(dataset="BUSI + BUSI"), "line 2: dataset names a set twice, 'BUSI + BUSI', which is no mean over 2"),
+        (dict(value="0.802"), "no accuracy exceeds 1, as fractions do not: write percent, 80.2 for 0.802"),
         (dict(deviation="-1"), "line 2: deviation is '-1', not a number from 0 on"),
         (dict(shots="all"), "line 2: shots is 'all', not a whole number from 1 on, or -1 for all"),
         (dict(shots="0"), "line 2: shots is '0'"),
@@ -188,6 +242,11 @@ def test_a_file_of_no_use_is_one_line(tmp_path, capsys, content, said):
         exit_on_user_error(lambda: program.main([str(tmp_path / "out"), "--beside", str(path)]))
     told = capsys.readouterr().err
     assert stop.value.code == 2 and len(told.splitlines()) == 1 and said in told and str(path) in told
+
+
+@pytest.mark.parametrize("fields", [dict(metric="kappa", value="0"), dict(metric="ece", value="0.8")])
+def test_what_may_be_below_one_percent_is_read(tmp_path, fields):
+    assert published.read(written(tmp_path / "p.csv", fields))[0].value == float(fields["value"])
 
 
 def test_the_program_shows_it_below_its_table(tmp_path, capsys):

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from golden import folder
+from scipy import stats
 
 from cilmp.results import records, runs, significance
 from cilmp.results.compare import compare
@@ -97,6 +98,23 @@ def test_a_pair_agrees_in_all_but_the_trainer(tmp_path, field, value):
     both = [ours, theirs, ours | {field: value}, theirs | {field: ours[field]}]
     _, per_image = compare(both, "CILMP", "accuracy")
     assert len(per_image.rows) == 2 and field in per_image.labels
+
+
+@pytest.mark.parametrize("gap", [0.0, 20.0])
+def test_differences_that_do_not_vary_have_no_interval_and_no_p(tmp_path, gap):
+    """Two deterministic trainers, copied over seeds, with rounding in the last digit; CoOp's do vary."""
+    for seed, noise in ((1, 0.0), (2, 1e-14), (3, 0.0)):
+        for trainer, accuracy in (("CILMP", 60.1), ("ZeroshotCLIP", 60.1 - gap + noise), ("CoOp", 50.0 + seed)):
+            record = dict(version=1, trainer=trainer, dataset="BUSI", classes="all", shots=16, seed=seed)
+            records.write(tmp_path / trainer / str(seed) / records.NAME, record | dict(metrics=dict(accuracy=accuracy)))
+    over = tables(tmp_path)[0]
+    rows = dict(over.rows)
+    n, mean, *others = rows["ZeroshotCLIP",]
+    assert n == 3 and mean == pytest.approx(gap) and np.isnan(others).all()
+    assert over.notes[1:] == ["the differences do not vary over seeds, so nothing can be tested: ZeroshotCLIP"]
+    test = stats.ttest_1samp([9.1, 8.1, 7.1], 0)  # alone in its column: Holm has nothing to correct
+    interval = test.confidence_interval()
+    assert rows["CoOp",][2:] == pytest.approx([interval.low, interval.high, test.pvalue, 0.25])
 
 
 def test_bootstraps_together_are_those_alone():
