@@ -88,3 +88,61 @@ def test_what_trains_nothing_needs_no_prompts_of_the_source(numbers):
     ]
     [table] = protocols.domain_generalisation(runs.prepare(bare))
     assert [cell.mean for cell in table.rows[0][1]] == [50, 50, 50, 50, 0]
+
+
+def test_without_its_source_there_is_no_drop(numbers):
+    """The targets alone, as --where dataset=BUID,BUSBRA chooses them."""
+    alone = runs.where(runs.prepare(found(numbers)), ["dataset=BUID,BUSBRA"])
+    [table] = protocols.domain_generalisation(alone)
+    assert list(table.columns) == ["BUSI (source)", "BUID", "BUSBRA", "average of targets", "drop"]
+    for (name,), cells in table.rows:
+        assert cells[0].text() == cells[-1].text() == "missing"
+        assert cells[3].mean == pytest.approx(numbers[name][1:].mean())
+    assert table.notes[0].endswith("cilmp data check BUSI --root DATA --against BUID BUSBRA")
+    [one] = protocols.domain_generalisation(runs.where(alone, ["dataset=BUID"]))
+    assert one.notes[0].endswith("--against BUID") and one.rows[0][1][-1].text() == "missing"
+
+
+def test_every_number_of_shots_has_its_table(numbers):
+    """Of both protocols; that of a method that is trained on the target itself stands in none."""
+    few = [
+        run | {"shots": 4, "metrics": {"accuracy": 10.0}} | {key: again(run[key]) for key in ("path", "model_dir")}
+        for run in found(numbers)
+    ]
+    for protocol, which in ((protocols.domain_generalisation, "BUSI"), (protocols.cross_dataset, "")):
+        both = [run | {"options": {"DATASET.CLASSES_OF": which} if run["options"] and which else {}}
+                for run in found(numbers) + few]  # fmt: skip
+        first, second = protocol(runs.prepare(both))
+        assert first.title.endswith("trained on BUSI, 4 shots") and second.title.endswith("trained on BUSI, 16 shots")
+        for table, wanted in ((first, 10), (second, numbers["CoOp"][1].mean())):
+            assert dict(table.rows)["CoOp",][1].mean == pytest.approx(wanted)
+
+
+def again(place):
+    words = str(place).replace("16shots", "4shots").replace("/seed", "/few/seed") if "out/" in str(place) else place
+    return type(place)(words)
+
+
+def test_a_zero_shot_row_needs_no_shots_and_what_was_trained_on_a_target_has_none(numbers):
+    moved = [run | {"options": {}} for run in found(numbers) if run["trainer"] == "CoOp"]
+    still = [
+        record(name, "BUID", seed, 30.0 + shots, model_dir="", shots=shots, method={"kind": kind})
+        | {"path": Path(f"out/{name}/{shots}/seed{seed}")}
+        for name, kind in (("ZeroshotCLIP", "zero-shot"), ("MaPLe", "prompt"))
+        for shots in (1, 16)
+        for seed in SEEDS
+    ]
+    [table] = protocols.cross_dataset(runs.prepare(moved + still))
+    rows = dict(table.rows)
+    assert set(rows) == {("CoOp",), ("ZeroshotCLIP",)} and rows["ZeroshotCLIP",][1].mean == 46
+
+
+def test_a_target_that_is_called_like_its_source_is_a_column_of_its_own():
+    """People's own sets are all called FOLDER, and lie in different roots."""
+    home = [record("CoOp", "BUSI", seed, 80.0) for seed in SEEDS]
+    moved = [record("CoOp", "BUSI", seed, 50.0, None, "BUSI", path=Path(f"out/t/seed{seed}")) for seed in SEEDS]
+    [table] = protocols.domain_generalisation(everyone := runs.prepare(home + moved))
+    assert list(table.columns) == ["BUSI (source)", "BUSI (target)", "average of targets", "drop"]
+    assert [cell.mean for cell in table.rows[0][1]] == [80, 50, 50, 30] and not table.notes
+    [alone] = protocols.tables_of(runs.where(everyone, ["classes_of=BUSI"]), "accuracy")
+    assert [cell.text() for cell in alone.rows[0][1]] == ["missing", "50.00 ± 0.00", "50.00 ± 0.00", "missing"]
