@@ -26,7 +26,7 @@ def once(runs: Iterable[dict]) -> tuple[list[dict], list[str]]:
     if not again:
         return kept, []
     where = brief([run["path"] for run in again], 3)
-    return kept, [f"{len(again)} of these runs are others again, in options and numbers, and are not counted: {where}"]
+    return kept, [f"not counted, as another run has the same setting, options, files and numbers: {where}"]
 
 
 def decided(run: dict) -> tuple:
