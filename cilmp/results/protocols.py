@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from cilmp.results.runs import cell, in_order, pivot, seeds_of, spell
+from cilmp.results.runs import cell, in_order, less_is_better, pivot, seeds_of, spell
 from cilmp.results.tables import Cell, Table
 
 
@@ -54,6 +54,7 @@ def base2new(runs: list[dict], metric: str = "accuracy") -> list[Table]:
                 ("dataset", "trainer"),
                 ("base", "new", "H"),
                 body,
+                lower=less_is_better(metric),
                 block=lambda labels: labels[0],
                 notes=["H: harmonic mean of the means over seeds; its deviation is that of each seed's H"],
             )
@@ -75,7 +76,7 @@ def four_metrics(runs: list[dict], metric: str = "") -> list[Table]:
     runs = at_home(runs)
     tables = []
     for shots in in_order(runs, "shots"):
-        title = f"Four metrics in %, {'all images' if shots == -1 else f'{shots} shots'}"
+        title = f"Four metrics in %, {drawn(shots)}"
         tables.append(pivot([r for r in runs if r["shots"] == shots], ["dataset", "trainer"], "metric", "", title))
     return tables
 
@@ -85,11 +86,15 @@ def at_home(runs: list[dict]) -> list[dict]:
     return [run for run in runs if run["classes"] == "all" and not run["source"]]
 
 
+def drawn(shots: int) -> str:
+    return "all images" if shots == -1 else f"{shots} shots"
+
+
 def cross_dataset(runs: list[dict], metric: str = "accuracy") -> list[Table]:
-    """Trained on a source, tested on others, in the classes of each."""
+    """Trained on a source, tested on others, in the classes of each; a table a source and number of shots."""
     return [
-        transfer(runs, source, metric, f"{metric} in %, trained on {source}")
-        for source, runs in by_source([run for run in runs if not run["classes_of"]])
+        transfer(some, source, metric, f"{metric} in %, trained on {source}, {drawn(shots)}")
+        for source, shots, some in by_source([run for run in runs if not run["classes_of"]])
     ]
 
 
@@ -101,8 +106,8 @@ def domain_generalisation(runs: list[dict], metric: str = "accuracy") -> list[Ta
     """
     tables = []
     here = [run for run in runs if run["classes_of"] or not run["source"]]
-    for source, some in by_source(here):
-        title = f"Domain generalisation: {metric} in %, trained on {source}"
+    for source, shots, some in by_source(here):
+        title = f"Domain generalisation: {metric} in %, trained on {source}, {drawn(shots)}"
         tables.append(dropping(transfer(some, source, metric, title), source))
         if metric == "accuracy" and any("accuracy_present" in run["metrics"] for run in some):
             present = [run | {"metrics": {metric: narrowed(run["metrics"])} if run["metrics"] else {}} for run in some]
@@ -120,9 +125,10 @@ def narrowed(metrics: dict) -> float | None:
 def dropping(table: Table, source: str) -> Table:
     """With the drop, seed by seed; and how to learn whether a target holds images that were trained on."""
     rows = [(labels, [*cells, Drop(cells[0], cells[-1])]) for labels, cells in table.rows]
-    targets = " ".join(table.columns[1:-1])
-    note = f"images in both sets would hide the drop: cilmp data check {source} --root DATA --against {targets}"
-    return Table(table.title, table.labels, [*table.columns, "drop"], rows, notes=[note])
+    targets = [name for name in table.columns[1:-1] if name != namesake(source)]  # which lies in another root
+    against = f"cilmp data check {source} --root DATA --against {' '.join(targets)}"
+    notes = [f"images in both sets would hide the drop: {against}"] if targets else []
+    return Table(table.title, table.labels, [*table.columns, "drop"], rows, lower=table.lower, notes=notes)
 
 
 class Drop(Cell):
@@ -135,34 +141,43 @@ class Drop(Cell):
         super().__init__({s: source.values[s] - targets.values[s] for s in both}, source.seeds | targets.seeds)
 
 
-def by_source(runs: list[dict]) -> list[tuple[str, list[dict]]]:
-    """(source, the runs of its table): moved, at home, and of what trains nothing, which has no source and stands in
-    every table."""
+def by_source(runs: list[dict]) -> list[tuple[str, int, list[dict]]]:
+    """(source, shots, the runs of its table): moved, at home, and of what trains nothing, which has no source and
+    stands in every table."""
     everyone = [run for run in runs if run["classes"] == "all"]
+    home = [run for run in everyone if not run["source"]]
+    untaught = [run for run in home if (run.get("method") or {}).get("kind", "") in ("", "zero-shot")]  # "": unknown
     found = []
     for source in sorted({run["source"] for run in everyone} - {""}):
-        moved = [run for run in everyone if run["source"] == source]
-        shots, sets = {run["shots"] for run in moved}, {run["dataset"] for run in moved}
-        movers = {run["name"] for run in moved}
-        home = [r for r in everyone if not r["source"] and r["dataset"] == source and r["shots"] in shots]
-        still = [r for r in everyone if not r["source"] and r["name"] not in movers and r["dataset"] in sets]
-        home = [r for r in home if r["name"] in movers | {s["name"] for s in still}]
-        found.append((source, moved + home + still))
+        away = [run for run in everyone if run["source"] == source]
+        sets, movers = {run["dataset"] for run in away} - {source}, {run["name"] for run in away}
+        for shots in in_order(away, "shots"):
+            moved = [run | {"dataset": namesake(source)} if run["dataset"] == source else run
+                     for run in away if run["shots"] == shots]  # fmt: skip
+            still = [r for r in untaught if r["name"] not in movers and r["dataset"] in sets]
+            same = {(r["name"], r["dataset"]) for r in still if r["shots"] == shots}
+            still = [r for r in still if r["shots"] == shots or (r["name"], r["dataset"]) not in same]
+            names = movers | {r["name"] for r in still}
+            taught = [r for r in home if r["dataset"] == source and r["shots"] == shots and r["name"] in names]
+            found.append((source, shots, moved + taught + still))
     return found
 
 
+def namesake(source: str) -> str:
+    """A target that is called like its source: FOLDER, with another root."""
+    return f"{source} (target)"
+
+
 def transfer(runs: list[dict], source: str, metric: str, title: str) -> Table:
-    """Trainers down; the source, each target and their mean across."""
-    table = pivot(runs, ["trainer"], "dataset", metric, title)
-    targets = [c for c in table.columns if c != source]
-    order = [table.columns.index(c) for c in (source, *targets) if c in table.columns]
+    """Trainers down; the source, each target and their mean across.  A source without a run here is shown so."""
+    table, seeds = pivot(runs, ["trainer"], "dataset", metric, title), seeds_of(runs)
+    targets = [name for name in table.columns if name != source]
     body: list[tuple[tuple[str, ...], list[Cell]]] = []
     for labels, cells in table.rows:
-        picked = [cells[i] for i in order]
-        mean = average([c for name, c in zip(table.columns, cells, strict=True) if name != source], picked[0].seeds)
-        body.append((labels, [*picked, mean]))
-    names = [f"{c} (source)" if c == source else c for c in (table.columns[i] for i in order)]
-    return Table(title, ["trainer"], [*names, "average of targets"], body)
+        found = dict(zip(table.columns, cells, strict=True))
+        there = [found[name] for name in targets]
+        body.append((labels, [found.get(source, Cell({}, seeds)), *there, average(there, seeds)]))
+    return Table(title, ["trainer"], [f"{source} (source)", *targets, "average of targets"], body, lower=table.lower)
 
 
 def tables_of(runs: list[dict], metric: str) -> list[Table]:

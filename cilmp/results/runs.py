@@ -11,6 +11,7 @@ from pathlib import Path
 from cilmp.errors import UserError, nearest
 from cilmp.results import records
 from cilmp.results.tables import Cell, Table
+from cilmp.results.twins import SETTING, apart, once
 
 FOUR_METRICS = ("accuracy", "macro_f1", "auroc", "kappa")  # the paper's
 LESS_IS_BETTER = ("ece", "seconds", "peak_memory_mb", "gflops", "trainable_parameters")
@@ -71,9 +72,7 @@ def tell_apart(runs: list[dict]) -> list[dict]:
             run["name"] += f" [{run[key]}]" if len(several[run["trainer"]]) > 1 else ""
     cells: dict[tuple, list[dict]] = {}
     for run in runs:
-        cell = tuple(
-            run.get(key) for key in ("name", "dataset", "source", "classes_of", "classes", "split", "shots", "seed")
-        )
+        cell = tuple(run.get(key) for key in (*SETTING, "seed"))
         cells.setdefault(cell, []).append(run.get("options", {}))
     differing: dict[str, set] = {}
     for (name, *_), options in cells.items():
@@ -110,6 +109,10 @@ def value(run: dict, metric: str) -> float:
     if not isinstance(found, (int, float, type(None))):
         raise UserError(f"'{metric}' is no number in the record in {run['path']}.{nearest(metric, run['metrics'])}")
     return math.nan if found is None else float(found)
+
+
+def less_is_better(metric: str) -> bool:
+    return metric.split(".")[0] in LESS_IS_BETTER
 
 
 def protocol_of(run: dict) -> str:
@@ -150,20 +153,10 @@ def seeds_of(runs: Iterable[dict]) -> frozenset[int]:
 
 def cell(runs: Sequence[dict], metric: str, seeds: Iterable[int]) -> Cell:
     """The runs of one cell differ in their seed alone; anything else would be averaged silently."""
-    values: dict[int, float] = {}
-    for run in runs:
-        if run["seed"] in values:
-            twins = [r for r in runs if r["seed"] == run["seed"]][:2]
-            differing = [
-                k
-                for k in ("shots", "classes", "source", "classes_of", "split", "config")
-                if len({r.get(k) for r in twins}) > 1
-            ]
-            hint = "are the same run twice: delete one of them"
-            if differing:
-                hint = f"differ in {', '.join(differing)}: choose with --where"
-            raise UserError(f"Two runs fall into one cell and {hint} ({twins[0]['path']}, {twins[1]['path']}).")
-        values[run["seed"]] = value(run, metric)
+    why, pair = apart(runs)
+    if why:
+        raise UserError(f"Two runs fall into one cell and {why} ({pair[0]['path']}, {pair[1]['path']}).")
+    values = {run["seed"]: value(run, metric) for run in runs}
     values = {seed: v for seed, v in values.items() if not math.isnan(v)}
     return Cell(values, frozenset(seeds), digits=0 if metric == "trainable_parameters" else 2)
 
@@ -195,7 +188,7 @@ def pivot(runs: list[dict], labels: Sequence[str], columns: str, metric: str, ti
         labels=labels,
         columns=[spell(columns, c) for c in across],
         rows=body,
-        lower=metric.split(".")[0] in LESS_IS_BETTER and columns != "metric",
+        lower=less_is_better(metric) and columns != "metric",
         along="row" if columns == "trainer" else "column",
         block=lambda line: tuple(x for name, x in zip(labels, line, strict=True) if name != "trainer"),
     )
@@ -209,10 +202,13 @@ def check_axis(runs: list[dict], name: str) -> None:
 
 
 def chosen(folder: str | Path, conditions: Sequence[str]) -> tuple[list[dict], list[str]]:
-    """For a program: what `collect` finds where all conditions hold; records that cannot be read are told at once."""
+    """For a program: what `collect` finds where all conditions hold, each run once; records that cannot be read, and
+    runs that stand there again, are told at once."""
     runs, damaged = collect(folder)
     note(damaged)
-    return where(runs, conditions), damaged
+    runs, again = once(where(runs, conditions))
+    note(again)
+    return runs, damaged
 
 
 def note(lines: Iterable[str]) -> None:

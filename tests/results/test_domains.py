@@ -12,10 +12,11 @@ SEEDS = (1, 2, 3)
 SETS = ("BUSI", "BUID", "BUSBRA")  # the source, then targets
 
 
-def record(trainer, dataset, seed, accuracy, present=None, classes_of="", **more):
-    home = f"out/busi/{trainer}/vit_b16_16shots/seed{seed}"
-    here = home if dataset == "BUSI" else f"out/{classes_of or 'own'}/{dataset}/{trainer}/seed{seed}"
-    fields = dict(version=1, trainer=trainer, dataset=dataset, classes="all", shots=16, seed=seed, path=Path(here))
+def record(trainer, dataset, seed, accuracy, present=None, classes_of="", shots=16, **more):
+    setting = f"{trainer}/vit_b16_{shots}shots"
+    home = f"out/busi/{setting}/seed{seed}"
+    here = home if dataset == "BUSI" else f"out/{classes_of or 'own'}/{setting}/{dataset}/seed{seed}"
+    fields = dict(version=1, trainer=trainer, dataset=dataset, classes="all", shots=shots, seed=seed, path=Path(here))
     metrics = {"accuracy": accuracy} | ({} if present is None else {"accuracy_present": present})
     options = {"DATASET.CLASSES_OF": classes_of} if classes_of else {}
     model_dir = "" if dataset == "BUSI" else home
@@ -28,9 +29,9 @@ def numbers():
     return {name: rng.uniform(40, 90, (len(SETS), len(SEEDS))) for name in ("CoOp", "LinearProbe")}
 
 
-def found(numbers, present=None, skip=()):
+def found(numbers, present=None, skip=(), classes_of="BUSI", shots=16):
     return [
-        record(name, data, seed, table[i, k], present if i else None, "BUSI" if i else "")
+        record(name, data, seed, table[i, k], present if i else None, classes_of if i else "", shots)
         for name, table in numbers.items()
         for i, data in enumerate(SETS)
         for k, seed in enumerate(SEEDS)
@@ -50,6 +51,13 @@ def test_means_and_drop(numbers):
     assert "cilmp data check BUSI --root DATA --against BUID BUSBRA" in said
     drops = [line.split("  ")[-1].strip() for line in said.splitlines() if "±" in line and line[0] in "CL"]
     assert len(drops) == 2 and not any(mark in drop for drop in drops for mark in "*'")  # no contest
+
+
+def test_less_is_better(numbers):
+    some = [run | {"metrics": {"ece": run["metrics"]["accuracy"]}} for run in found(numbers)]
+    [table] = protocols.domain_generalisation(runs.prepare(some), "ece")
+    best = min(numbers, key=lambda name: numbers[name][0].mean())
+    assert table.ranks()[[labels[0] for labels, _ in table.rows].index(best), 0] == 0
 
 
 def test_a_seed_that_lacks_is_shown(numbers):
@@ -88,3 +96,53 @@ def test_what_trains_nothing_needs_no_prompts_of_the_source(numbers):
     ]
     [table] = protocols.domain_generalisation(runs.prepare(bare))
     assert [cell.mean for cell in table.rows[0][1]] == [50, 50, 50, 50, 0]
+
+
+def test_without_its_source_there_is_no_drop(numbers):
+    """The targets alone, as --where dataset=BUID,BUSBRA chooses them."""
+    alone = runs.where(runs.prepare(found(numbers)), ["dataset=BUID,BUSBRA"])
+    [table] = protocols.domain_generalisation(alone)
+    assert list(table.columns) == ["BUSI (source)", "BUID", "BUSBRA", "average of targets", "drop"]
+    for (name,), cells in table.rows:
+        assert cells[0].text() == cells[-1].text() == "missing"
+        assert cells[3].mean == pytest.approx(numbers[name][1:].mean())
+    assert table.notes[0].endswith("cilmp data check BUSI --root DATA --against BUID BUSBRA")
+    [one] = protocols.domain_generalisation(runs.where(alone, ["dataset=BUID"]))
+    assert one.notes[0].endswith("--against BUID") and one.rows[0][1][-1].text() == "missing"
+
+
+@pytest.mark.parametrize("protocol, classes_of", [("domains", "BUSI"), ("cross", "")])
+def test_every_number_of_shots_has_its_table(numbers, protocol, classes_of):
+    few = {name: table / 2 for name, table in numbers.items()}
+    both = runs.prepare(found(numbers, classes_of=classes_of) + found(few, classes_of=classes_of, shots=4))
+    tables = protocols.TABLES[protocol](both, "accuracy")
+    assert [table.title.split(", ")[-1] for table in tables] == ["4 shots", "16 shots"]
+    for table, values in zip(tables, (few, numbers), strict=True):
+        for (name,), cells in table.rows:
+            assert [cell.mean for cell in cells[:3]] == pytest.approx(values[name].mean(1))
+    assert len(protocols.tables_of(both, "accuracy")) == 3  # and the source's own by shots
+
+
+def test_a_zero_shot_row_needs_no_source_and_what_was_trained_on_a_target_has_no_row(numbers):
+    moved = found({"CoOp": numbers["CoOp"]}, classes_of="")
+    still = [
+        record(name, "BUID", 1, 30.0 + shots, shots=shots, model_dir="", method={"kind": kind})
+        for name, kind in (("ZeroshotCLIP", "zero-shot"), ("MaPLe", "prompt"))
+        for shots in (1, 16)
+    ]
+    [table] = protocols.cross_dataset(runs.prepare(moved + still))
+    rows = dict(table.rows)
+    assert rows.keys() == {("CoOp",), ("ZeroshotCLIP",)} and rows["ZeroshotCLIP",][1].mean == 46
+
+
+def test_a_target_that_is_called_like_its_source_is_a_column_of_its_own():
+    """People's own sets are all called FOLDER, and lie in different roots."""
+    home = [record("CoOp", "BUSI", seed, 80.0) for seed in SEEDS]
+    moved = [record("CoOp", "BUSI", seed, 50.0, None, "BUSI", path=Path(f"out/t/seed{seed}")) for seed in SEEDS]
+    zero = record("ZeroshotCLIP", "BUSI", 1, 20.0)
+    [table] = protocols.domain_generalisation(everyone := runs.prepare([*home, *moved, zero]))
+    assert list(table.columns) == ["BUSI (source)", "BUSI (target)", "average of targets", "drop"]
+    [(_, cells)] = table.rows
+    assert [cell.mean for cell in cells] == [80, 50, 50, 30] and not table.notes
+    [alone] = protocols.tables_of(runs.where(everyone, ["classes_of=BUSI"]), "accuracy")
+    assert [cell.text() for cell in alone.rows[0][1]] == ["missing", "50.00 ± 0.00", "50.00 ± 0.00", "missing"]
