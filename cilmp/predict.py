@@ -75,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     write(rows, trainer.classnames, args.out)
     for error in unreadable:
         print(f"error: {error}", file=sys.stderr)
+    if threshold is not None and rows and all(row.set.all() for row in rows):
+        print(conformal.EVERY, file=sys.stderr)
     print(f"{len(rows)} images in {seconds:.2f} s ({len(rows) / seconds:.1f} a second, reading included) on "
           f"{trainer.device}; {len(unreadable)} unreadable", file=sys.stderr)  # fmt: skip
     return 1 if unreadable else 0
@@ -98,9 +100,9 @@ def fitted(told: Predictions) -> float:
     return temperature
 
 
-def threshold_of(told: Predictions, alpha: float) -> float:
-    """Of the run's own probabilities: a temperature fitted on the same images would cost the guarantee."""
-    threshold = conformal.of_validation(told.probabilities, told.labels, alpha)
+def threshold_of(told: Predictions, alpha: float) -> np.ndarray:
+    """Of the run's own logits: a temperature fitted on the same images would cost the guarantee."""
+    threshold = conformal.of_validation(told.logits, told.labels, alpha)
     print(f"sets by the threshold of {len(told.labels)} validation images", file=sys.stderr)
     return threshold
 
@@ -116,10 +118,10 @@ def logits_of(trainer, paths: Sequence[str], batch_size: int, workers: int) -> I
         yield path, None if row is None else row.numpy(), error
 
 
-def answer(path: str, logits: np.ndarray, temperature: float = 1.0, threshold: float | None = None) -> Answer:
+def answer(path: str, logits: np.ndarray, temperature: float = 1.0, threshold: np.ndarray | None = None) -> Answer:
     """logits (C,)."""
-    plain, scaled = metrics.softmax(np.stack([logits, logits / temperature]))
-    return Answer(path, scaled, None if threshold is None else conformal.lac(plain) <= threshold)
+    probabilities = metrics.softmax(logits[None] / temperature)[0]
+    return Answer(path, probabilities, None if threshold is None else conformal.lac(logits[None])[0] <= threshold)
 
 
 def find(given: Sequence[str]) -> list[str]:
