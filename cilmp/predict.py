@@ -21,7 +21,7 @@ from cilmp.errors import UserError, exit_on_user_error
 from cilmp.files import writing
 from cilmp.images import EXTENSIONS
 from cilmp.results import calibration, conformal, metrics, sheets
-from cilmp.results.predictions import VALIDATION, Predictions
+from cilmp.results.predictions import NAME, VALIDATION, Predictions, tested
 
 
 class Answer(NamedTuple):
@@ -75,8 +75,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     write(rows, trainer.classnames, args.out)
     for error in unreadable:
         print(f"error: {error}", file=sys.stderr)
-    if threshold is not None and rows and all(row.set.all() for row in rows):
-        print(conformal.EVERY, file=sys.stderr)
     print(f"{len(rows)} images in {seconds:.2f} s ({len(rows) / seconds:.1f} a second, reading included) on "
           f"{trainer.device}; {len(unreadable)} unreadable", file=sys.stderr)  # fmt: skip
     return 1 if unreadable else 0
@@ -89,7 +87,10 @@ def validation(folder: Path, epoch: int | None) -> Predictions:
             "--calibrated and --sets answer with the checkpoint that was calibrated: leave --load-epoch out."
         )
     if not (told := Predictions.read(folder, name=VALIDATION)):
-        raise UserError(f"No {VALIDATION} in {folder}, which --calibrated and --sets read: cilmp calibrate {folder}")
+        mend = f"cilmp calibrate {folder}"
+        if not (folder / NAME).exists():
+            mend = f"{tested(folder)}, then `cilmp calibrate NEW`, and predict with --model-dir NEW."
+        raise UserError(f"No {VALIDATION} in {folder}, which --calibrated and --sets read: {mend}")
     return told
 
 
@@ -104,6 +105,8 @@ def threshold_of(told: Predictions, alpha: float) -> np.ndarray:
     """Of the run's own logits: a temperature fitted on the same images would cost the guarantee."""
     threshold = conformal.of_validation(told.logits, told.labels, alpha)
     print(f"sets by the threshold of {len(told.labels)} validation images", file=sys.stderr)
+    if (conformal.lac(told.logits) <= threshold).all():
+        print(f"of these images {conformal.EVERY}", file=sys.stderr)
     return threshold
 
 
