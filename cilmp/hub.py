@@ -139,7 +139,9 @@ def require_same_run(folder: Path, record: dict, place: str) -> None:
     if not any((folder / name).exists() for name in FILES):
         return
     if card.changed(folder / card.NAME):
-        raise UserError(f"{place} has a {card.NAME} that `cilmp card` did not write, or not all: give another destination.")
+        raise UserError(
+            f"{place} has a {card.NAME} that `cilmp card` did not write, or not all: give another destination."
+        )
     if not (folder / records.NAME).is_file():
         raise UserError(f"{place} holds files of a run without its {records.NAME}: give another destination.")
     there = records.read(folder)

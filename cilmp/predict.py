@@ -106,7 +106,7 @@ def threshold_of(told: Predictions, alpha: float) -> np.ndarray:
     threshold = conformal.of_validation(told.logits, told.labels, alpha)
     print(f"sets by the threshold of {len(told.labels)} validation images", file=sys.stderr)
     if (conformal.lac(told.logits) <= threshold).all():
-        print(f"of these images {conformal.EVERY}", file=sys.stderr)
+        print(f"on these images {conformal.EVERY}", file=sys.stderr)
     return threshold
 
 
