@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         record, test = records.read(folder), Predictions.need(folder)
         if record.get("split") == "val":
             raise UserError(f"The run in {folder} was tested on its validation images: calibrate one of its test.")
-        conformal.rank(len(test.labels) // 2, args.alpha)
+        conformal.rank_of_half(len(test.labels), args.alpha)
         with contextlib.redirect_stdout(sys.stderr):  # the engine talks; the standard output is for tables
             told, notes = said_of_validation(folder, record, test, args.root, args.device)
         told.write(folder, VALIDATION)
@@ -131,7 +131,7 @@ def temperature(of: str, source: str, told: Predictions, test: Predictions, note
 
 def sets(source: str, told: Predictions, test: Predictions, alpha: float) -> list[Table]:
     """Sets from random halves of the test images, and from the validation images as `predict --sets` makes them."""
-    rows, per_class, scores = [], [], conformal.scores(test.probabilities)
+    rows, per_class, scores = [], [], conformal.scores(test.logits)
     for name in scores:
         found = conformal.resampled(scores[name], test.labels, alpha, HALVES)
         low, high = found.band
@@ -147,13 +147,14 @@ def sets(source: str, told: Predictions, test: Predictions, alpha: float) -> lis
         "band: where 95 % of such halves fall, whatever the model; inside: how many did",
     ]
     try:
-        threshold = conformal.of_validation(told.probabilities, told.labels, alpha)
+        threshold = conformal.of_validation(told.logits, told.labels, alpha)
     except UserError as error:
         notes.append(f"No sets from {source}: {error}")
     else:
         every = np.ones((1, len(test.labels)), bool)
         found = conformal.tested(scores["LAC"], test.labels, np.array([threshold]), every)
         rows.append(((source, "LAC"), [*row(found), "", ""]))
+    notes += [f"{' '.join(of)}: {conformal.EVERY}" for of, (_, size, *_) in rows if size == len(test.classnames)]
     lines = [((name,), list(values)) for name, values in zip(test.classnames, np.transpose(per_class), strict=True)]
     title = f"Prediction sets, alpha {alpha:g} (coverage {100 * (1 - alpha):g} % or more)"
     columns = ["coverage %", "mean size", "lowest class %", "band %", "inside"]

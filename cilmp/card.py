@@ -6,6 +6,7 @@ cilmp card output/busi/CILMP/vit_b16_16shots/seed1 --license cc-by-4.0
 from __future__ import annotations
 
 import argparse
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from cilmp.results.runs import protocol_of, spell
 from cilmp.results.tables import Listing, markdown
 
 NAME = "README.md"
+MARK = "\n<!-- cilmp card "
 UNKNOWN = "unknown"  # a licence, in the words of hubs
 LICENSE = "the licence, in the hub's words: mit, cc-by-4.0, other; the backbone and the data have theirs"
 ON_HUBS = {"macro_f1": "f1", "auroc": "roc_auc"}  # their names of our metrics, where these differ
@@ -43,7 +45,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    print(write_text(args.out or args.run / NAME, card(records.read(args.run), args.license), mend="check --out"))
+    text = card(records.read(args.run), args.license)
+    if not args.out and changed(args.run / NAME):
+        raise UserError(f"{args.run / NAME} is not as `cilmp card` writes it: give --out FILE, or move it away.")
+    print(write_text(args.out or args.run / NAME, text, mend="check --out"))
 
 
 def card(record: dict, license: str = UNKNOWN) -> str:
@@ -51,7 +56,23 @@ def card(record: dict, license: str = UNKNOWN) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", license):
         raise UserError(f"--license is '{license}': hubs know words such as mit, cc-by-4.0, other and {UNKNOWN}.")
     body = body_of(record := portable(record))
-    return f"---\n{yaml.safe_dump(head(record, license), sort_keys=False, allow_unicode=True)}---\n\n{body}"
+    return signed(f"---\n{yaml.safe_dump(head(record, license), sort_keys=False, allow_unicode=True)}---\n\n{body}")
+
+
+def signed(text: str) -> str:
+    """With a last line by which a card is known again; a reader does not see it."""
+    return f"{text}{MARK}{hashlib.sha256(text.encode()).hexdigest()} -->\n"
+
+
+def changed(path: Path) -> bool:
+    """Whether there is a file that is no card, or one that somebody went on writing."""
+    if not path.exists():
+        return False
+    try:
+        there = path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        there = ""
+    return there != signed(there.rpartition(MARK)[0])
 
 
 def head(record: dict, license: str) -> dict:

@@ -34,6 +34,8 @@ class Classifier:
     def __call__(self, images: Picture | Iterable[Picture]) -> dict[str, float] | list[dict[str, float]]:
         """One image or path -> {class: probability}; several -> a list of those.  UserError names an unreadable one."""
         one = isinstance(images, (str, os.PathLike, Image.Image))
+        if not one and not isinstance(images, Iterable):
+            raise UserError(f"{images!r} is no image: give a path, a PIL image, or several of them.")
         found = []
         with contextlib.redirect_stdout(sys.stderr):
             for source, logits, error in logits_of(self.trainer, [images] if one else list(images), BATCH, workers=0):

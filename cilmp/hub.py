@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import re
 import sys
 import tempfile
@@ -20,7 +21,8 @@ from cilmp.errors import UserError, brief, exit_on_user_error
 from cilmp.files import need_place, sha256, write_bytes, write_text
 from cilmp.results import records
 from cilmp.results.portable import portable
-from cilmp.trainers.engine.checkpoints import SHARED
+from cilmp.trainers.engine import provenance
+from cilmp.trainers.engine.checkpoints import SHARED, require_shared
 
 FILES = (card.NAME, SHARED, records.NAME)  # all that moves, the record last; zero-shot methods have no prompts
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
@@ -57,26 +59,29 @@ def push(run: Path, destination: str, license: str = card.UNKNOWN) -> None:
     require_own(run, record)
     text = card.card(record, license)
     prompts = prompts_of(run)
-    if not destination.startswith(HUB):
+    if not on_hub(destination):
         write(Path(destination), text, prompts, portable(record))
         print(destination)
         return
     with tempfile.TemporaryDirectory() as place:
-        write(Path(place), text, prompts, portable(record))
         with one_line(destination):
             from huggingface_hub import HfApi
 
             repository = named(destination)
             HfApi().create_repo(repository, private=True, exist_ok=True)
-            print(HfApi().upload_folder(repo_id=repository, folder_path=place, commit_message="A run of cilmp"))
+            require_same_run(fetched(destination, Path(place, "old")), portable(record), destination)
+            write(Path(place, "new"), text, prompts, portable(record))
+            new = dict(folder_path=Path(place, "new"), commit_message="A run of cilmp")
+            print(HfApi().upload_folder(repo_id=repository, **new))
 
 
 def pull(source: str, folder: Path, backbone: Path | None = None) -> None:
     """What is not one of FILES stays where it is, and what the record says of places is not believed."""
     require_empty(folder)
     with tempfile.TemporaryDirectory() as place:
-        there = fetched(source, Path(place)) if source.startswith(HUB) else Path(source)
+        there = fetched(source, Path(place)) if on_hub(source) else Path(source)
         record = portable(records.read(there))
+        require_shared(there / SHARED, record, source)
         if backbone:
             record["options"]["MODEL.BACKBONE.PATH"] = str(same(backbone, record).resolve())
         found = [(there / name).read_bytes() if (there / name).is_file() else b"" for name in (card.NAME, SHARED)]
@@ -111,11 +116,13 @@ def prompts_of(run: Path) -> bytes:
 
 def write(folder: Path, text: str, prompts: bytes, record: dict) -> None:
     require_empty(folder, FILES)
+    require_same_run(folder, record, str(folder))
     need_place(folder)
     (folder / records.NAME).unlink(missing_ok=True)  # the done mark: not while old and new are mixed
     write_text(folder / card.NAME, text)
     if prompts:
         write_bytes(folder / SHARED, prompts)
+        record = record | {"prompts": hashlib.sha256(prompts).hexdigest()}
     else:
         (folder / SHARED).unlink(missing_ok=True)
     records.write(folder / records.NAME, record)
@@ -127,6 +134,22 @@ def require_empty(folder: Path, but: Sequence[str] = ()) -> None:
         raise UserError(f"{folder} holds other things ({brief(there)}): give a new folder.")
 
 
+def require_same_run(folder: Path, record: dict, place: str) -> None:
+    """A shared run gives way to the same run alone, and its card where nobody changed it."""
+    if not any((folder / name).exists() for name in FILES):
+        return
+    if card.changed(folder / card.NAME):
+        raise UserError(
+            f"{place} has a {card.NAME} that `cilmp card` did not write, or not all: give another destination."
+        )
+    if not (folder / records.NAME).is_file():
+        raise UserError(f"{place} holds files of a run without its {records.NAME}: give another destination.")
+    there = records.read(folder)
+    told = records.unlike(record, there, ("trainer", "dataset", "classes", "shots", "seed"))
+    if told := told or provenance.unlike(provenance.stated(record), provenance.stated(there)):
+        raise UserError(f"{place} holds another run ({brief(told)}): give another destination.")
+
+
 def same(backbone: Path, record: dict) -> Path:
     then = record.get("made_from", {}).get("backbone", "")
     if sha256(weights_in(backbone)) != then:
@@ -134,13 +157,18 @@ def same(backbone: Path, record: dict) -> Path:
     return backbone
 
 
+def on_hub(place: str) -> bool:
+    return place.lower().startswith(HUB)
+
+
 def named(place: str) -> str:
-    if not REPOSITORY.fullmatch(repository := place.removeprefix(HUB)):
+    if not REPOSITORY.fullmatch(repository := place[len(HUB) :]):
         raise UserError(f"{place} names no repository: give {HUB}OWNER/NAME.")
     return repository
 
 
 def fetched(source: str, place: Path) -> Path:
+    place.mkdir(exist_ok=True)
     with one_line(source):
         from huggingface_hub import HfApi
 

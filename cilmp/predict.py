@@ -21,7 +21,7 @@ from cilmp.errors import UserError, exit_on_user_error
 from cilmp.files import writing
 from cilmp.images import EXTENSIONS
 from cilmp.results import calibration, conformal, metrics, sheets
-from cilmp.results.predictions import VALIDATION, Predictions
+from cilmp.results.predictions import NAME, VALIDATION, Predictions, tested
 
 
 class Answer(NamedTuple):
@@ -87,7 +87,10 @@ def validation(folder: Path, epoch: int | None) -> Predictions:
             "--calibrated and --sets answer with the checkpoint that was calibrated: leave --load-epoch out."
         )
     if not (told := Predictions.read(folder, name=VALIDATION)):
-        raise UserError(f"No {VALIDATION} in {folder}, which --calibrated and --sets read: cilmp calibrate {folder}")
+        mend = f"cilmp calibrate {folder}"
+        if not (folder / NAME).exists():
+            mend = f"{tested(folder)}, then `cilmp calibrate NEW`, and predict with --model-dir NEW."
+        raise UserError(f"No {VALIDATION} in {folder}, which --calibrated and --sets read: {mend}")
     return told
 
 
@@ -98,10 +101,12 @@ def fitted(told: Predictions) -> float:
     return temperature
 
 
-def threshold_of(told: Predictions, alpha: float) -> float:
-    """Of the run's own probabilities: a temperature fitted on the same images would cost the guarantee."""
-    threshold = conformal.of_validation(told.probabilities, told.labels, alpha)
+def threshold_of(told: Predictions, alpha: float) -> np.ndarray:
+    """Of the run's own logits: a temperature fitted on the same images would cost the guarantee."""
+    threshold = conformal.of_validation(told.logits, told.labels, alpha)
     print(f"sets by the threshold of {len(told.labels)} validation images", file=sys.stderr)
+    if (conformal.lac(told.logits) <= threshold).all():
+        print(f"on these images {conformal.EVERY}", file=sys.stderr)
     return threshold
 
 
@@ -116,10 +121,10 @@ def logits_of(trainer, paths: Sequence[str], batch_size: int, workers: int) -> I
         yield path, None if row is None else row.numpy(), error
 
 
-def answer(path: str, logits: np.ndarray, temperature: float = 1.0, threshold: float | None = None) -> Answer:
+def answer(path: str, logits: np.ndarray, temperature: float = 1.0, threshold: np.ndarray | None = None) -> Answer:
     """logits (C,)."""
-    plain, scaled = metrics.softmax(np.stack([logits, logits / temperature]))
-    return Answer(path, scaled, None if threshold is None else conformal.lac(plain) <= threshold)
+    probabilities = metrics.softmax(logits[None] / temperature)[0]
+    return Answer(path, probabilities, None if threshold is None else conformal.lac(logits[None])[0] <= threshold)
 
 
 def find(given: Sequence[str]) -> list[str]:

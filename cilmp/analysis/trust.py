@@ -59,7 +59,7 @@ def sets(title: str, found: Found) -> str:
 
 def resampled(p: Predictions) -> dict[str, conformal.Sets]:
     """{score: what its sets do}."""
-    return {name: conformal.resampled(s, p.labels, ALPHA) for name, s in conformal.scores(p.probabilities).items()}
+    return {name: conformal.resampled(s, p.labels, ALPHA) for name, s in conformal.scores(p.logits).items()}
 
 
 def over(numbers: Sequence[float]) -> str:

@@ -1,8 +1,10 @@
 """Prediction sets that hold the true class with probability 1 - alpha, from images that were not trained on.
 
-A score says how badly a class fits an image.  The threshold is the ceil((n + 1)(1 - alpha)) / n quantile of the true
-classes' scores on n calibration images, the set all classes that score no more.  If an image is exchangeable with the
-calibration images, its set holds its class with probability 1 - alpha or more, whatever the model (Vovk et al. 2005).
+A score says how badly a class fits an image.  Scores are kept as log-odds, log(s / (1 - s)), which order classes and
+images as s does: s itself rounds to 0 or 1 where a method is sure, and what ties with the threshold is in every set.
+The threshold is the ceil((n + 1)(1 - alpha)) / n quantile of the true classes' scores on n calibration images, the set
+all classes that score no more.  If an image is exchangeable with the calibration images, its set holds its class with
+probability 1 - alpha or more, whatever the model (Vovk et al. 2005).
 
 Axes: N images, C classes, T resamplings.
 """
@@ -17,64 +19,91 @@ import numpy as np
 from cilmp.errors import UserError
 
 PENALTY, FREE = 0.1, 1  # of RAPS: for each rank beyond so many; fixed, because tuning would cost calibration images
+EVERY = "every set holds every class and tells nothing: give a larger alpha, or calibrate on more images"
 
 
-def lac(p: np.ndarray) -> np.ndarray:
-    """Probabilities (N, C) -> scores (N, C).  The smallest sets on average; a set may be empty.
+def lac(logits: np.ndarray) -> np.ndarray:
+    """1 - p, the smallest sets on average; a set may be empty.  Logits (N, C) -> its log-odds (N, C).
 
     Sadinle, Lei, Wasserman, JASA 114 (2019), arXiv 1609.00451.
     """
-    return 1 - p
+    z, above, below = around(logits)
+    return np.logaddexp(above, below) - z
 
 
-def aps(p: np.ndarray, u: np.ndarray) -> np.ndarray:
+def aps(logits: np.ndarray, u: np.ndarray) -> np.ndarray:
     """What all likelier classes have together, and the part u (N,) of the class's own: u is uniform, a lot an image.
 
-    Romano, Sesia, Candes, NeurIPS 2020, arXiv 2006.02544.
+    Logits (N, C) -> its log-odds (N, C).  Romano, Sesia, Candes, NeurIPS 2020, arXiv 2006.02544.
     """
-    order, place = ranked(p)
-    mass = np.cumsum(np.take_along_axis(p, order, 1), 1)
-    return np.take_along_axis(mass, place, 1) - (1 - u[:, None]) * p
+    z, above, below = around(logits)
+    with np.errstate(divide="ignore"):  # the log of 0
+        within, without = np.log(u)[:, None], np.log1p(-u)[:, None]
+    return np.logaddexp(above, z + within) - np.logaddexp(below, z + without)
 
 
-def raps(p: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """APS and PENALTY for each rank beyond FREE.  Angelopoulos et al., ICLR 2021, arXiv 2009.14193."""
-    return aps(p, u) + PENALTY * np.maximum(ranked(p)[1] + 1 - FREE, 0)
+def raps(logits: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """APS and PENALTY for each rank beyond FREE.  Angelopoulos et al., ICLR 2021, arXiv 2009.14193.
+
+    Logits (N, C) -> complex (N, C): the sum, and APS's log-odds, which order what rounds to one sum (NumPy compares the
+    real parts, then the imaginary ones).
+    """
+    from scipy.special import expit
+
+    mass = aps(logits, u)
+    total = expit(mass) + PENALTY * np.maximum(ranked(logits)[1] + 1 - FREE, 0)
+    return np.stack([total, mass], -1).view(complex)[..., 0]
 
 
-def ranked(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def ranked(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(N, C) classes from the likeliest, and (N, C) the place of each class among them, from 0."""
-    order = np.argsort(-p, axis=1, kind="stable")
+    order = np.argsort(-logits, axis=1, kind="stable")
     return order, np.argsort(order, axis=1)
 
 
-def scores(p: np.ndarray) -> dict[str, np.ndarray]:
+def around(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(N, C) logits, and the logsumexp of those of all likelier classes, and of all less likely ones, in float64."""
+    z = np.asarray(logits, np.float64)
+    order, place = ranked(z)
+    falling = np.take_along_axis(z, order, 1)
+    none = np.full((len(z), 1), -np.inf)
+    above = np.concatenate([none, np.logaddexp.accumulate(falling, 1)[:, :-1]], 1)
+    below = np.concatenate([none, np.logaddexp.accumulate(falling[:, ::-1], 1)[:, :-1]], 1)[:, ::-1]
+    return z, np.take_along_axis(above, place, 1), np.take_along_axis(below, place, 1)
+
+
+def scores(logits: np.ndarray) -> dict[str, np.ndarray]:
     """{'LAC': (N, C), 'APS': ..., 'RAPS': ...}."""
-    u = np.random.default_rng(0).uniform(size=len(p))
-    return {"LAC": lac(p), "APS": aps(p, u), "RAPS": raps(p, u)}
+    u = np.random.default_rng(0).uniform(size=len(logits))
+    return {"LAC": lac(logits), "APS": aps(logits, u), "RAPS": raps(logits, u)}
 
 
-def rank(n: int, alpha: float) -> int:
+def rank(n: int, alpha: float, there: str = "there are") -> int:
     """Which of n scores in rising order is the threshold; UserError where n are too few to have one."""
     if not 0 < alpha < 1:
         raise UserError(f"alpha is {alpha:g}: give a number between 0 and 1; 0.1 asks for sets of 90 % coverage.")
     k = math.ceil(round((n + 1) * (1 - alpha), 9))  # 1 - alpha is not exact
     if k > n:
         raise UserError(
-            f"alpha {alpha:g} needs {math.ceil(round(1 / alpha, 9)) - 1} images to set a threshold, and there are {n}: "
+            f"alpha {alpha:g} needs {math.ceil(round(1 / alpha, 9)) - 1} images to set a threshold, and {there} {n}: "
             f"every set would hold every class. Give alpha {math.ceil(1e4 / (n + 1)) / 1e4:g} or more."
         )
     return k
 
 
-def threshold(true: np.ndarray, alpha: float) -> float:
-    """Of the true classes' scores (n,)."""
-    return float(np.partition(true, k := rank(len(true), alpha) - 1)[k])
+def rank_of_half(images: int, alpha: float) -> int:
+    """`rank` among half of the test images."""
+    return rank(images // 2, alpha, f"half of the {images} test images are")
 
 
-def of_validation(p: np.ndarray, labels: np.ndarray, alpha: float) -> float:
-    """LAC's threshold, whose sets alone need no lot, from probabilities (N, C)."""
-    return threshold(lac(p)[np.arange(len(labels)), labels], alpha)
+def threshold(true: np.ndarray, alpha: float) -> np.ndarray:
+    """Of the true classes' scores (n,): a number, complex for RAPS."""
+    return np.partition(true, k := rank(len(true), alpha) - 1)[k]
+
+
+def of_validation(logits: np.ndarray, labels: np.ndarray, alpha: float) -> np.ndarray:
+    """LAC's threshold, whose sets alone need no lot, from logits (N, C)."""
+    return threshold(lac(logits)[np.arange(len(labels)), labels], alpha)
 
 
 @dataclass
@@ -110,11 +139,11 @@ def resampled(scores: np.ndarray, labels: np.ndarray, alpha: float, times: int =
     from scipy.stats import betabinom
 
     n = len(labels) // 2
-    k, rest = rank(n, alpha), len(labels) - n
+    k, rest = rank_of_half(len(labels), alpha), len(labels) - n
     rng = np.random.default_rng(0)  # the same halves for every method
     among = np.ones((times, len(labels)), bool)
     true = scores[np.arange(len(labels)), labels]
-    thresholds = np.empty(times)
+    thresholds = np.empty(times, scores.dtype)
     for t in range(times):
         half = rng.permutation(len(labels))[:n]
         among[t, half] = False

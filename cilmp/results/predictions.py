@@ -84,6 +84,8 @@ class Predictions:
             check(**found)
         except Exception as error:  # a damaged archive fails in many ways
             why = f"it has no array {error.args[0]}" if isinstance(error, KeyError) else str(error)
+            if "pickle" in why:  # NumPy tells how to run it
+                why = "it holds other things than arrays of numbers and text"
             mend = (
                 "delete the run's folder and run it again" if name == NAME else "delete it and calibrate the run again"
             )
@@ -96,7 +98,7 @@ class Predictions:
         """`read`, and UserError where there are none."""
         found = cls.read(folder)
         if found is None:
-            raise UserError(f"No {NAME} in {folder}: run with TEST.SAVE_PREDICTIONS True (sweeps do).")
+            raise UserError(f"No {NAME} in {folder} (sweeps save them): {tested(folder)}, and go on with NEW.")
         return found
 
     def like(self, other: Predictions) -> Predictions | None:
@@ -107,6 +109,14 @@ class Predictions:
         order = np.array([column[name] for name in other.classnames])
         labels = np.argsort(order)[self.labels]
         return Predictions(self.logits[:, order], labels, self.paths, other.classnames, self.root)
+
+
+def tested(folder: Path) -> str:
+    """How a run gets predictions after training, a shared one too."""
+    return (
+        f"test it where its data are, `cilmp train --eval-only --model-dir {folder} --output-dir NEW ... "
+        "TEST.SAVE_PREDICTIONS True`"
+    )
 
 
 def check(logits: np.ndarray, label: np.ndarray, path: np.ndarray, classnames: np.ndarray) -> None:

@@ -100,6 +100,7 @@ FIELDS = {
     "device": Field("string"),
     "knowledge": Field("object or null"),
     "model_dir": Field("string"),
+    "prompts": Field("string"),
     "commit": Field("string"),
     "versions": Field("object of strings"),
     "finished": Field("string", "ISO 8601, UTC"),

@@ -75,7 +75,7 @@ def test_a_record_has_the_fields_of_the_schema(output):
     for trainer in TRAINERS:
         record = records.read(folder(output, trainer))
         nested = {f"method.{key}" for key in record["method"]}
-        assert set(record) | nested == set(records.FIELDS)
+        assert set(record) | nested == set(records.FIELDS) - {"prompts"}  # which shared ones have
 
 
 @pytest.mark.parametrize("trainer", ["CoOp", "CILMP"])

@@ -100,13 +100,15 @@ def test_risk_and_sets_of_a_group(tmp_path):
     assert f"MaPLe, AURC {np.mean(areas):.2f} ± {np.std(areas, ddof=1):.2f} %" in curves
     bars = [words for alt, words in drawn.items() if alt.startswith("Sizes of prediction sets")]
     assert len(bars) == 2 and all({"LAC", "APS", "RAPS", "8+", "sets (%)"} <= set(words) for words in bars)
-    cover = [conformal.resampled(conformal.lac(p.probabilities), p.labels, 0.1).coverage.mean() for p in told]
+    cover = [conformal.resampled(conformal.lac(p.logits), p.labels, 0.1).coverage.mean() for p in told]
     assert f"{100 * np.mean(cover):.2f} ± {100 * np.std(cover, ddof=1):.2f}" in text
 
 
 def test_too_few_images_for_sets_are_told(tmp_path):
     run(tmp_path / "out")
-    assert "No sets: alpha 0.1 needs 9 images to set a threshold, and there are 2" in written(tmp_path)
+    assert "No sets: alpha 0.1 needs 9 images to set a threshold, and half of the 4 test images are 2" in written(
+        tmp_path
+    )
 
 
 def test_runs_of_two_splits_are_two_pictures(tmp_path):

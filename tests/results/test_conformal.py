@@ -1,11 +1,13 @@
 """Prediction sets against loops written from the papers, against MAPIE's, and against the distribution they promise."""
 
 import math
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit
 from scipy.stats import betabinom
 
 from cilmp.errors import UserError
@@ -38,7 +40,7 @@ def test_sets_are_those_of_mapie(name, alpha):
     p, labels = case()
     lots = [1 - np.random.RandomState(3).uniform(size=n) for n in (40, 50)]
     first, rest = (
-        conformal.lac(part) if name == "LAC" else conformal.aps(part, u)
+        conformal.lac(np.log(part)) if name == "LAC" else conformal.aps(np.log(part), u)
         for part, u in zip((p[:40], p[40:]), lots, strict=True)
     )
     q = conformal.threshold(first[np.arange(40), labels[:40]], alpha)
@@ -52,14 +54,59 @@ def test_sets_are_the_papers_(seed, classes, tau):
     """Class by class: LAC p >= 1 - tau; APS and RAPS walk from the likeliest class and add up."""
     rng = np.random.default_rng(seed)
     p, u = rng.dirichlet(np.ones(classes), 5), rng.uniform(size=5)
+    lac, aps, raps = conformal.lac(np.log(p)), conformal.aps(np.log(p), u), conformal.raps(np.log(p), u)
     for i in range(5):
         mass = 0.0
         for place, c in enumerate(sorted(range(classes), key=lambda c: -p[i, c]), start=1):
             penalty = conformal.PENALTY * max(0, place - conformal.FREE)
-            assert conformal.lac(p)[i, c] == pytest.approx(1 - p[i, c])
-            assert conformal.aps(p, u)[i, c] == pytest.approx(mass + u[i] * p[i, c])
-            assert conformal.raps(p, u)[i, c] == pytest.approx(mass + u[i] * p[i, c] + penalty)
+            assert expit(lac[i, c]) == pytest.approx(1 - p[i, c])
+            assert expit(aps[i, c]) == pytest.approx(mass + u[i] * p[i, c])
+            assert raps[i, c].real == pytest.approx(mass + u[i] * p[i, c] + penalty)
+            assert raps[i, c].imag == aps[i, c]
             mass += p[i, c]
+
+
+def exact(logits: np.ndarray, u: np.ndarray) -> dict[str, list[list[Decimal]]]:
+    """The papers' formulae, {score: (N, C)}, in as many digits as the context has."""
+    told: dict[str, list] = {"LAC": [], "APS": [], "RAPS": []}
+    for z, lot in zip(logits, u, strict=True):
+        power = [Decimal(float(x)).exp() for x in z]
+        p = [x / sum(power) for x in power]
+        lac, aps, raps, mass = [1 - x for x in p], [Decimal(0)] * len(p), [Decimal(0)] * len(p), Decimal(0)
+        for place, c in enumerate(sorted(range(len(p)), key=lambda c: -p[c]), start=1):
+            aps[c] = mass + Decimal(float(lot)) * p[c]
+            raps[c] = aps[c] + Decimal(str(conformal.PENALTY)) * max(0, place - conformal.FREE)
+            mass += p[c]
+        for name, row in zip(told, (lac, aps, raps), strict=True):
+            told[name].append(row)
+    return told
+
+
+@pytest.mark.parametrize("scale", [1, 20, 100])
+def test_sets_of_a_sure_method_are_those_of_exact_arithmetic(scale):
+    """Where probabilities round to 0 and 1, the scores as they are written tie, and a set would hold all that tie."""
+    rng = np.random.default_rng(scale)
+    logits, labels = scale * rng.normal(size=(60, 8)), rng.integers(0, 8, 60)
+    ours = conformal.scores(logits)
+    with localcontext() as context:
+        context.prec = 320
+        theirs = exact(logits, np.random.default_rng(0).uniform(size=60))
+        for name, alpha in ((name, alpha) for name in theirs for alpha in (0.05, 0.1, 0.3, 0.6)):
+            true = [theirs[name][i][labels[i]] for i in range(40)]
+            q = sorted(true)[conformal.rank(40, alpha) - 1]
+            wanted = [[s <= q for s in row] for row in theirs[name]]
+            found = ours[name] <= conformal.threshold(ours[name][np.arange(40), labels[:40]], alpha)
+            np.testing.assert_array_equal(found, wanted, err_msg=f"{name} {alpha}")
+
+
+@pytest.mark.parametrize("name", ["LAC", "APS", "RAPS"])
+def test_a_sure_method_s_coverage_is_in_its_band(name):
+    rng = np.random.default_rng(2)
+    labels = rng.integers(0, 8, 401)
+    logits = 300 * (0.6 * np.eye(8)[labels] + rng.normal(size=(401, 8)))
+    found = conformal.resampled(conformal.scores(logits)[name], labels, 0.1, times=100)
+    inside = (found.coverage >= found.band[0]) & (found.coverage <= found.band[1])
+    assert inside.sum() >= 88 and found.size.mean() < 7.5
 
 
 @pytest.mark.parametrize("n", [1, 9, 10, 19, 32, 99, 100])
@@ -77,6 +124,11 @@ def test_the_threshold_is_the_finite_sample_quantile(n, alpha):
         assert conformal.threshold(scores, alpha) == np.quantile(scores, level, method="inverted_cdf")
 
 
+def test_too_few_in_half_of_the_test_are_told_with_the_whole():
+    with pytest.raises(UserError, match="alpha 0.1 needs 9 images to set .*, and half of the 15 test images are 7: "):
+        conformal.resampled(np.zeros((15, 2)), np.zeros(15, int), 0.1)
+
+
 @pytest.mark.parametrize("alpha", [0, 1, -0.1, 1.5, math.nan])
 def test_alpha_is_a_chance(alpha):
     with pytest.raises(UserError, match="give a number between 0 and 1"):
@@ -88,7 +140,7 @@ def test_coverage_of_a_hundred_halves_is_in_its_band(name):
     """Whatever the model: here one that is wrong two times in three."""
     rng = np.random.default_rng(1)
     p, labels = rng.dirichlet(np.full(6, 0.5), 401), rng.integers(0, 6, 401)
-    found = conformal.resampled(conformal.scores(p)[name], labels, 0.1, times=100)
+    found = conformal.resampled(conformal.scores(np.log(p))[name], labels, 0.1, times=100)
     law = betabinom(201, 181, 20)  # of the images covered, of 201
     assert found.band == tuple(x / 201 for x in law.interval(0.95))
     inside = (found.coverage >= found.band[0]) & (found.coverage <= found.band[1])

@@ -114,7 +114,7 @@ def arrays():
     yield "logits is <U", good | dict(logits=logits.astype(str))
     yield "logits is float64 of shape (90,)", good | dict(logits=logits.ravel())
     yield "0 images", {k: v[:0] if k != "classnames" else v for k, v in good.items()}
-    yield "Object arrays", good | dict(path=good["path"].astype(object))
+    yield "other things than arrays of numbers and text", good | dict(path=good["path"].astype(object))
     yield "no array logits", {k: v for k, v in good.items() if k != "logits"}
     yield "", b""
     yield "zip", (folder("CoOp", "BUSI", "base", 16, 1) / NAME).read_bytes()[:900]

@@ -12,8 +12,10 @@ QUICK = ["VERBOSE", "False", "OPTIM.MAX_EPOCH", "1", "TRAIN.CHECKPOINT_FREQ", "1
 QUICK += ["TEST.SAVE_PREDICTIONS", "True", "DATASET.FEATURE_CACHE_MB", "0"]
 
 
-def trained(data, out: Path, *options, trainer="CoOp", shots=4) -> Path:
+def trained(data, out: Path, *options, trainer="CoOp", shots=4, test_of: Path | None = None) -> Path:
+    """test_of: only a test, of that run's prompts."""
     argv = ["train.py", "--root", data, "--seed", 1, "--trainer", trainer, "--output-dir", out]
+    argv += ["--eval-only", "--model-dir", test_of] if test_of else []
     argv += ["--dataset-config-file", "phantoms", "--config-file", "tiny", *QUICK, "DATASET.NUM_SHOTS", shots, *options]
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
         patch.setattr(sys, "argv", list(map(str, argv)))

@@ -122,7 +122,11 @@ SLIPS = {  # what is wrong: (what spoils the run, arguments, what the line says)
     "no predictions": (lambda run: (run / NAME).unlink(), [], "No predictions.npz in .*TEST.SAVE_PREDICTIONS True"),
     "tested on val": (lambda run: spoilt_record(run, split="val"), [], "was tested on its validation images"),
     "alpha": (lambda run: None, ["--alpha", "0"], "alpha is 0: give a number between 0 and 1"),
-    "images": (lambda run: None, ["--alpha", "0.001"], "alpha 0.001 needs 999 images .* there are 200.*alpha 0.005 or"),
+    "images": (
+        lambda run: None,
+        ["--alpha", "0.001"],
+        "alpha 0.001 needs 999 images .* half of the 400 test images are 200.*alpha 0.005",
+    ),
     "split": (lambda run: spoilt_record(run, made_from={"split": "0"}), [], "another split there than now"),
     "weights": (another_checkpoint, [], "does not answer as in its test"),
 }
@@ -170,6 +174,26 @@ def test_predict_answers_with_sets_and_calibrated_probabilities(run, capsys, tmp
     assert head[:3] == ["path", "prediction", "set"] and line[2].split("; ")[0] == line[1]
 
 
+def test_sets_that_hold_every_class_are_told(run, capsys):
+    called(capsys, run)
+    told = Predictions.read(run, name=VALIDATION)
+    replace(told, logits=-np.eye(8)[told.labels]).write(run, VALIDATION)  # the true class is the least likely
+    predict.main(["--model-dir", str(run), Predictions.read(run).paths[0], "--sets", "0.1"])
+    assert "on these images every set holds every class and tells nothing: give" in capsys.readouterr().err
+    test = Predictions(np.array([[1.0, 0.0]] * 40), np.ones(40, int), ["x"] * 40, ["a", "b"])
+    said = "\n".join(table.render() for table in calibrate.sets("40 images", test, test, 0.1))
+    assert "40 images LAC: every set holds every class" in said and "test halves LAC: every set" in said
+
+
+def test_a_sure_run_s_sets_do_not_hold_every_class(run, capsys):
+    """Logits so far apart that 1 - p is 1 for every class but one."""
+    called(capsys, run)
+    told, test = Predictions.read(run, name=VALIDATION), Predictions.read(run)
+    threshold = predict.threshold_of(replace(told, logits=300 * told.logits), 0.1)
+    sizes = [predict.answer("", 300 * row, threshold=threshold).set.sum() for row in test.logits]
+    assert 1 <= np.mean(sizes) < 7.9 and "every class" not in capsys.readouterr().err
+
+
 def test_predict_refuses_sets_it_cannot_vouch_for(run, capsys):
     image = Predictions.read(run).paths[0]
     asked = ["--model-dir", str(run), image]
@@ -191,9 +215,14 @@ def test_predict_refuses_sets_it_cannot_vouch_for(run, capsys):
     replace(told, logits=9 * np.eye(8)[told.labels]).write(run, VALIDATION)
     with pytest.raises(UserError, match="set no temperature .all 32 images are right"):
         predict.main([*asked, "--calibrated"])
-    (run / VALIDATION).write_bytes(b"no archive")
-    with pytest.raises(UserError, match="validation.npz is damaged .*: delete it and calibrate the run again"):
-        predict.main([*asked, "--sets", "0.1"])
+    with (run / VALIDATION).open("wb") as file:
+        np.savez(file, path=np.array([None]))
+    objects = (run / VALIDATION).read_bytes()
+    for content in (b"no archive", objects):
+        (run / VALIDATION).write_bytes(content)
+        with pytest.raises(UserError, match="validation.npz is damaged .*: delete it and calibrate") as refused:
+            predict.main([*asked, "--sets", "0.1"])
+        assert "pickle" not in str(refused.value)
 
 
 def test_training_again_forgets_what_the_last_run_said(data, run):

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +15,7 @@ from finished import trained
 from PIL import Image
 
 import cilmp
-from cilmp import card, hub, predict
+from cilmp import calibrate, card, hub, predict
 from cilmp.errors import UserError
 from cilmp.results import records
 from cilmp.results.portable import portable
@@ -56,6 +57,8 @@ def test_an_image_in_memory_is_seen_as_its_file(coop, tmp_path):
 def test_what_cannot_answer_is_one_line(coop, tmp_path):
     with pytest.raises(UserError, match="none.png .*No such file"):
         cilmp.load(coop, "cpu")([Predictions.read(coop).paths[0], "none.png"])
+    with pytest.raises(UserError, match="None is no image: give a path"):
+        cilmp.load(coop, "cpu")(None)
     with pytest.raises(UserError, match="No record at .*the run has not finished"):
         cilmp.load(tmp_path, "cpu")
     (tmp_path / "result.json").write_bytes((coop / "result.json").read_bytes())
@@ -128,6 +131,7 @@ def test_what_is_pulled_answers_as_what_was_pushed(coop, tmp_path, monkeypatch, 
     hub.main(["push", str(coop), str(there)])
     assert sorted(path.name for path in there.iterdir()) == sorted(hub.FILES)
     hub.main(["push", str(coop), str(there)])  # again
+    assert records.read(there)["prompts"] == hashlib.sha256((there / hub.SHARED).read_bytes()).hexdigest()
     (there / "model-best.pth.tar").write_bytes(b"not asked for")
     hub.main(["pull", str(there), str(here)])
     assert sorted(path.name for path in here.iterdir()) == sorted(hub.FILES)
@@ -192,11 +196,87 @@ def test_folders_of_others_are_left_alone(coop, tmp_path):
     for call in (lambda: hub.push(coop, str(coop)), lambda: hub.pull(str(coop), coop)):
         with pytest.raises(UserError, match="holds other things .*: give a new folder"):
             call()
+
+
+def test_only_the_same_run_is_replaced(coop, run, tmp_path):
+    there = tmp_path / "there"
+    hub.push(coop, str(there))
+    shared = (there / records.NAME).read_bytes()
+    for other in ({"seed": 2}, {"shots": 16}, {"classes": "base"}, {"dataset": "BUSI"}, {"trainer": "CoCoOp"}):
+        records.write(there / records.NAME, json.loads(shared) | other)
+        with pytest.raises(UserError, match=rf"there holds another run \({next(iter(other))} .*give another dest"):
+            hub.push(coop, str(there))
+    (there / records.NAME).write_bytes(shared)
+    spoilt(run, {"OPTIM.LR": 0.5})
+    with pytest.raises(UserError, match="there holds another run .OPTIM.LR 0.02 there, 0.5 asked"):
+        hub.push(run, str(there))
+    assert (there / records.NAME).read_bytes() == shared
+    (there / records.NAME).unlink()
+    with pytest.raises(UserError, match="there holds files of a run without its result.json"):
+        hub.push(coop, str(there))
+
+
+def test_a_readme_of_one_s_own_is_kept(coop, run, tmp_path):
     hub.push(coop, str(tmp_path / "there"))
-    (tmp_path / "there" / hub.SHARED).write_bytes(b"cut off")
+    card.main([str(run)])
+    card.main([str(run), "--license", "mit"])  # a card gives way to a card
+    for folder, call in ((tmp_path / "there", lambda: hub.push(coop, str(tmp_path / "there"))),
+                         (run, lambda: card.main([str(run)]))):  # fmt: skip
+        written = (folder / card.NAME).read_text(encoding="utf-8")
+        for mine in ("# Mine\n", written + "more\n", written.replace("Not for", "For")):
+            (folder / card.NAME).write_text(mine, encoding="utf-8")
+            with pytest.raises(
+                UserError, match="README.md .*(did not write, or not all|is not as .cilmp card. writes)"
+            ):
+                call()
+            assert (folder / card.NAME).read_text(encoding="utf-8") == mine
+    card.main([str(run), "--out", str(run / "card.md")])
+    assert (run / "card.md").is_file()
+
+
+def test_a_folder_named_like_the_hub_is_not_made(coop, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="HF:me names no repository"):
+        hub.push(coop, "HF:me")
+    assert not list(tmp_path.iterdir())
+
+
+def test_prompts_that_were_not_shared_with_the_record_are_refused(coop, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    hub.push(coop, str(tmp_path / "there"))
     hub.pull(str(tmp_path / "there"), tmp_path / "here")
+    prompts = load_file(tmp_path / "there" / hub.SHARED)
+    more = prompts | {f"head.{i}": next(iter(prompts.values())).clone() for i in range(2)}
+    for folder in ("there", "here"):
+        save_file({name: value + 1 for name, value in prompts.items()}, tmp_path / folder / hub.SHARED)
+    for call in (lambda: hub.pull(str(tmp_path / "there"), tmp_path / "new"), lambda: cilmp.load(tmp_path / "here")):
+        with pytest.raises(UserError, match="prompts.safetensors in .* is not the one that the run was shared with"):
+            call()
+    assert not (tmp_path / "new").exists()
+    record = records.read(tmp_path / "here")
+    records.write(tmp_path / "here" / records.NAME, {k: v for k, v in record.items() if k != "prompts"})
+    save_file(more, tmp_path / "here" / hub.SHARED)
+    with pytest.raises(UserError, match="is not what CoOp learned: it has 'head.0, head.1' too"):
+        cilmp.load(tmp_path / "here", "cpu")
+    (tmp_path / "here" / hub.SHARED).write_bytes(b"cut off")
     with pytest.raises(UserError, match="prompts.safetensors is damaged or no safetensors file"):
         cilmp.load(tmp_path / "here", "cpu")
+
+
+def test_a_pulled_run_is_calibrated_as_it_is_told(coop, data, tmp_path, capsys):
+    there, here, new = (tmp_path / name for name in ("there", "here", "new"))
+    hub.push(coop, str(there))
+    hub.pull(str(there), here)
+    image = Predictions.read(coop).paths[0]
+    told = f"cilmp train --eval-only --model-dir {here} --output-dir NEW ... TEST.SAVE_PREDICTIONS True"
+    for call in (lambda: predict.main(["--model-dir", str(here), image, "--sets", "0.3"]),
+                 lambda: calibrate.main([str(here)])):  # fmt: skip
+        with pytest.raises(UserError, match=re.escape(told)):
+            call()
+    trained(data, new, shots=2, test_of=here)
+    calibrate.main([str(new)])
+    assert predict.main(["--model-dir", str(new), image, "--sets", "0.3", "--calibrated"]) == 0
 
 
 class Endpoint(BaseHTTPRequestHandler):
@@ -257,8 +337,12 @@ def test_a_run_goes_to_a_hub_and_comes_back(coop, tmp_path, monkeypatch, capsys)
         hub.main(["push", str(coop), "hf:me/run"])
         made = Endpoint.asked["/api/repos/create"]  # the word depends on the library's version
         assert Endpoint.files.keys() == set(hub.FILES) and (made.get("visibility") == "private" or made["private"])
+        hub.main(["push", str(coop), "hf:me/run"])  # again
+        Endpoint.files["README.md"] += b"mine"
+        with pytest.raises(UserError, match="hf:me/run has a README.md that .cilmp card. did not write"):
+            hub.push(coop, "hf:me/run")
         Endpoint.files["predictions.npz"] = b"not asked for"
-        hub.main(["pull", "hf:me/run", str(tmp_path / "here")])
+        hub.main(["pull", "HF:me/run", str(tmp_path / "here")])
         assert sorted(path.name for path in (tmp_path / "here").iterdir()) == sorted(hub.FILES)
         paths = Predictions.read(coop).paths[::200]
         np.testing.assert_array_equal(answers(tmp_path / "here", paths), answers(coop, paths))

@@ -10,7 +10,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cilmp.errors import UserError
+from cilmp.errors import UserError, brief
+from cilmp.files import sha256
+from cilmp.results import records
 from dassl.utils import load_checkpoint
 
 SHARED = "prompts.safetensors"  # in the folder of a run that came from elsewhere
@@ -26,12 +28,23 @@ def locate(folder: Path, epoch: int | None) -> Path:
         if not path.exists() and pointer.exists():
             path = folder / pointer.read_text().strip()
         if not path.exists() and (shared := folder.parent / SHARED).is_file():
+            if (folder.parent / records.NAME).is_file():
+                require_shared(shared, records.read(folder.parent), folder.parent)
             path = shared
     if not path.exists():
         saved = sorted(p.name for p in folder.glob("model*")) if folder.is_dir() else []
         there = f"there: {', '.join(saved)}" if saved else "the folder holds no checkpoint of this trainer"
         raise UserError(f"No checkpoint at {path} ({there}): check --model-dir and --load-epoch.")
     return path
+
+
+def require_shared(prompts: Path, record: dict, place: object) -> None:
+    """UserError where a shared run's prompts are not those that its record came with."""
+    then = record.get("prompts", "")
+    if then and sha256(prompts) != then:
+        raise UserError(
+            f"{SHARED} in {place} is not the one that the run was shared with (SHA-256 {then}): fetch both again."
+        )
 
 
 def read(path: Path, unpacked: Callable[[dict, Path], dict] | None = None) -> dict:
@@ -68,7 +81,10 @@ def fit(
     renames: Sequence[tuple[str, str]],
     owner: str,
 ) -> dict[str, Tensor]:
-    """The entries of `state` that `wanted` names, in its shapes and precisions; UserError names what does not fit."""
+    """The entries of `state` that `wanted` names, in its shapes and precisions; UserError names what does not fit.
+
+    A reference's file may hold more: frozen weights.  A shared run's may not: more is another method's.
+    """
     found = {rename(key, renames): value for key, value in state.items()}
     for key, value in wanted.items():
         if key not in found:
@@ -78,6 +94,8 @@ def fit(
                 f"{path} does not fit: '{key}' is {tuple(found[key].shape)} there and {tuple(value.shape)} here; "
                 "use the options (depth, context length, backbone, LLM, classes) the checkpoint was trained with."
             )
+    if path.name == SHARED and (more := sorted(found.keys() - wanted.keys())):
+        raise UserError(f"{path} is not what {owner} learned: it has '{brief(more, 3)}' too; fetch the run again.")
     return {key: found[key].to(value.dtype) for key, value in wanted.items()}
 
 
