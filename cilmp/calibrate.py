@@ -18,6 +18,7 @@ import numpy as np
 from cilmp.errors import UserError, exit_on_user_error
 from cilmp.results import calibration, conformal, records
 from cilmp.results.predictions import VALIDATION, Predictions
+from cilmp.results.runs import drawn
 from cilmp.results.tables import FORMATS, Listing, Table
 
 NEAR = 0.2  # between two logits of one model: half precision at CLIP's scale of 100
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         told.write(folder, VALIDATION)
         held = record.get("options", {}).get("DATASET.HELD_BACK", 0)
         source = f"{len(told.labels)} {'held-back training' if held else 'validation'} images"
-        shots = "all images" if record["shots"] == -1 else f"{record['shots']} shots"
+        shots = drawn(record["shots"])
         of = f"{record['trainer']} on {record['dataset']}, {record['classes']} classes, {shots}, seed {record['seed']}"
         tables = [temperature(of, source, told, test, notes), *sets(source, told, test, args.alpha)]
         print("\n".join(table.render(args.format) for table in tables))

@@ -23,7 +23,7 @@ from cilmp.results.compare import compare
 from cilmp.results.predictions import Predictions
 from cilmp.results.protocols import at_home, base2new, tables_of
 from cilmp.results.published import shipped
-from cilmp.results.runs import chosen, data_root, in_order, note, pivot
+from cilmp.results.runs import chosen, data_root, drawn, in_order, note, pivot
 
 MANY = 40  # rows of a table that nobody asked for
 Group = tuple[str, dict[str, list[dict]]]  # title, {trainer: its runs, one a seed}
@@ -92,7 +92,7 @@ def groups(runs: list[dict]) -> Iterator[Group]:
         shots = in_order(found[key], "shots")[-1]
         here = [run for run in found[key] if run["shots"] == shots]
         named = {n: [r for r in here if r["name"] == n] for n in in_order(here, "trainer")}
-        title = f"{data}, {classes} classes, {'all images' if shots == -1 else f'{shots} shots'}"
+        title = f"{data}, {classes} classes, {drawn(shots)}"
         title += f", trained on {source}" if source else ""
         yield title + (f", split {split}" if splits > 1 else ""), named
 
@@ -136,11 +136,11 @@ def significance(runs: list[dict], favourite: str | None, metric: str) -> str:
     years = {run["name"]: run.get("method", {}).get("year") or 0 for run in runs}
     newest = max(reversed(names), key=years.__getitem__)
     over_runs, per_image = compare(runs, favourite or newest, metric)
-    rest = page.table(per_image)
-    if not favourite and len(per_image.rows) > MANY:
-        asked = f"--compare {shlex.quote(newest)}"
-        rest = page.quiet(f"{asked} shows the {len(per_image.rows)} comparisons over test images too.")
-    return page.table(over_runs) + rest
+    if favourite or len(per_image.rows) <= MANY:
+        return page.table(over_runs) + page.table(per_image)
+    asked = f"--compare {shlex.quote(newest)}"
+    rest = f"{asked} shows the {len(per_image.rows)} comparisons over test images too."
+    return page.table(over_runs) + page.quiet(rest)
 
 
 @dataclass

@@ -17,15 +17,8 @@ from cilmp.results.answers import Answers, over_seeds, pair
 from cilmp.results.runs import data_root, value
 from cilmp.results.significance import RESAMPLES, holm, mcnemar, paired, resampled
 from cilmp.results.tables import Listing
+from cilmp.results.twins import SETTING
 
-SETTING = (
-    "dataset",
-    "source",
-    "classes_of",
-    "classes",
-    "split",
-    "shots",
-)  # what two runs must share to be a pair, besides the seed
 OFTEN_ONE = ("source", "classes_of", "split")  # shown where the runs differ in it
 
 Placed = dict[tuple[str, tuple, int], dict]  # (name, setting, seed): the run

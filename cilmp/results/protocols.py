@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from cilmp.results.runs import cell, in_order, less_is_better, pivot, seeds_of, spell
+from cilmp.results.runs import cell, drawn, in_order, less_is_better, pivot, seeds_of, spell
 from cilmp.results.tables import Cell, Table
 
 
@@ -84,10 +84,6 @@ def four_metrics(runs: list[dict], metric: str = "") -> list[Table]:
 def at_home(runs: list[dict]) -> list[dict]:
     """All classes, tested on the data set that they were trained on."""
     return [run for run in runs if run["classes"] == "all" and not run["source"]]
-
-
-def drawn(shots: int) -> str:
-    return "all images" if shots == -1 else f"{shots} shots"
 
 
 def cross_dataset(runs: list[dict], metric: str = "accuracy") -> list[Table]:

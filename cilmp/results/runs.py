@@ -11,7 +11,7 @@ from pathlib import Path
 from cilmp.errors import UserError, nearest
 from cilmp.results import records
 from cilmp.results.tables import Cell, Table
-from cilmp.results.twins import SETTING, apart, once
+from cilmp.results.twins import OF_CELL, apart, once
 
 FOUR_METRICS = ("accuracy", "macro_f1", "auroc", "kappa")  # the paper's
 LESS_IS_BETTER = ("ece", "seconds", "peak_memory_mb", "gflops", "trainable_parameters")
@@ -72,7 +72,7 @@ def tell_apart(runs: list[dict]) -> list[dict]:
             run["name"] += f" [{run[key]}]" if len(several[run["trainer"]]) > 1 else ""
     cells: dict[tuple, list[dict]] = {}
     for run in runs:
-        cell = tuple(run.get(key) for key in (*SETTING, "seed"))
+        cell = tuple(run.get(key) for key in (*OF_CELL, "seed"))
         cells.setdefault(cell, []).append(run.get("options", {}))
     differing: dict[str, set] = {}
     for (name, *_), options in cells.items():
@@ -163,6 +163,11 @@ def cell(runs: Sequence[dict], metric: str, seeds: Iterable[int]) -> Cell:
 
 def spell(name: str, item: object) -> str:
     return "all" if name == "shots" and item == -1 else str(item)
+
+
+def drawn(shots: int) -> str:
+    """Of how many images a class a run was taught, in words."""
+    return "all images" if shots == -1 else f"{shots} shots"
 
 
 def pivot(runs: list[dict], labels: Sequence[str], columns: str, metric: str, title: str = "") -> Table:

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 from cilmp.errors import brief
 from cilmp.results import records
 
-SETTING = ("name", "dataset", "source", "classes_of", "classes", "split", "shots")
+# what runs share that differ in trainer and seed alone
+SETTING = ("dataset", "source", "classes_of", "classes", "split", "shots")
+OF_CELL = ("name", *SETTING)
 
 
 def once(runs: Iterable[dict]) -> tuple[list[dict], list[str]]:
@@ -20,7 +22,7 @@ def once(runs: Iterable[dict]) -> tuple[list[dict], list[str]]:
     kept: list[dict] = []
     again: list[dict] = []
     for run in runs:
-        there, this = seen.setdefault((*(run.get(name) for name in SETTING), run["seed"]), []), decided(run)
+        there, this = seen.setdefault((*(run.get(name) for name in OF_CELL), run["seed"]), []), decided(run)
         (again if this in there else kept).append(run)
         there.append(this)
     if not again:
@@ -40,7 +42,7 @@ def apart(runs: Sequence[dict]) -> tuple[str, list[dict]]:
 
     What a record does not state tells nothing: of an earlier version, or of a run that failed.
     """
-    pairs = {name: pair for name in SETTING if (pair := unlike(runs, [run.get(name) for run in runs]))}
+    pairs = {name: pair for name in OF_CELL if (pair := unlike(runs, [run.get(name) for run in runs]))}
     if pairs:
         return f"differ in {', '.join(pairs)}: choose with --where", next(iter(pairs.values()))
     names = [frozenset(run.get("per_class", {})) or None for run in runs]
