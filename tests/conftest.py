@@ -9,6 +9,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THR
 CACHE = tempfile.TemporaryDirectory(prefix="cilmp-tests-", ignore_cleanup_errors=True)
 os.environ["XDG_CACHE_HOME"] = CACHE.name  # tests keep nothing in the user's cache
 sys.path.insert(0, str(Path(__file__).parent))  # what tests share: models.py
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # programs that measure
 
 import torch  # noqa: E402
 

@@ -6,7 +6,6 @@ Skipped where there is none; DEVICE=cpu runs on the CPU what can run there (scri
 import os
 import subprocess
 import sys
-from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import torch
 import torch.distributed as dist
 from models import CLASSNAMES, random_clip
 from reference import FILES, KINDS, build, load, named, stand_in
+from step import memory
 from yacs.config import CfgNode
 
 from cilmp.analysis.flops import build as built
@@ -113,28 +113,15 @@ def test_a_step_never_waits(name):
         torch.cuda.set_sync_debug_mode("default")
 
 
-def peak(step) -> int:
-    """Bytes that a step allocates at most, beyond what there was."""
-    if DEVICE.type == "cuda":
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        step()
-        return torch.cuda.max_memory_allocated() - before
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        step()
-    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
-    return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
-
-
 @pytest.mark.parametrize("name", ["CILMP", "CoCoOp"])
 def test_the_text_of_a_test_batch_stays_within_its_bytes(name, monkeypatch):
-    clip = CLIP(ImageTower(32, 16, 24, 2, 1, 12), TextTower(512, 2, 8, 77, 12), 49408).eval()
+    clip = CLIP(ImageTower(32, 16, 24, 12, 1, 12), TextTower(512, 12, 8, 77, 12), 49408).eval()
     model = built(name, clip, [f"finding {i}" for i in range(50)], (12, 20)).to(DEVICE).eval()
     image = torch.randn(32, 3, 32, 32, device=DEVICE)
-    images = peak(lambda: model.image(image))
-    whole = peak(lambda: model.infer(image)) - images
-    monkeypatch.setattr(base, "EVAL_BYTES", whole // 4)
-    assert peak(lambda: model.infer(image)) <= whole // 4 + images
+    images = memory(lambda: model.image(image), DEVICE)  # MiB
+    whole = memory(lambda: model.infer(image), DEVICE) - images
+    monkeypatch.setattr(base, "EVAL_BYTES", int(whole / 4 * 2**20))
+    assert memory(lambda: model.infer(image), DEVICE) <= whole / 4 + images
 
 
 @pytest.mark.parametrize("precision", ["fp32", "amp"])

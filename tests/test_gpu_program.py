@@ -6,13 +6,11 @@ import sys
 import zipfile
 from pathlib import Path
 
+import gpu
 import pytest
+from gpu import Part
 
 HOME = Path(__file__).parents[1]
-sys.path.append(str(HOME / "benchmarks"))
-
-import gpu  # noqa: E402
-from gpu import Part  # noqa: E402
 
 
 def test_times_are_kept():

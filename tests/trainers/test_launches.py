@@ -7,18 +7,18 @@ each of them is more than the slack.  Fast path, fp32, and all layers at once, a
 import pytest
 import torch
 from reference import KINDS, stand_in
+from step import toy
 from torch import nn
 from yacs.config import CfgNode
 
 from cilmp import dropout
 from cilmp.analysis.flops import build
 from cilmp.clip import CLIP
-from cilmp.clip.towers import ImageTower, TextTower
 from cilmp.trainers.engine.config import default_cfg
 from cilmp.trainers.engine.launches import Launches
 from dassl.optim import build_optimizer
 
-CLASSES, IMAGES, LAYERS = 120, 2, 12
+CLASSES, IMAGES = 120, 2
 SLACK = 1.04  # for other versions of PyTorch; less than CLASSES operators, for every number below
 BUDGET = {  # launches of a training step, and of a test batch behind the first
     "BiomedCoOp": (1532, 161),
@@ -46,15 +46,10 @@ def as_on_a_gpu(monkeypatch):
     monkeypatch.setattr(dropout, "pieces", lambda *tensors: [[tensor] for tensor in tensors])
 
 
-def clip() -> CLIP:
-    torch.manual_seed(0)
-    return CLIP(ImageTower(32, 16, 24, LAYERS, 1, 12), TextTower(16, LAYERS, 2, 77, 12), 49408).eval()
-
-
 def measured(name: str, classes: int = CLASSES, images: int = IMAGES) -> tuple[int, int]:
     """Launches of a training step (forward, backward, the optimiser's) and of a test batch behind the first."""
     kind = KINDS[name.lower()]
-    model = build(name, clip(), [f"finding {i}" for i in range(classes)], (12, 20)).train()
+    model = build(name, toy(), [f"finding {i}" for i in range(classes)], (12, 20)).train()
     trainer = stand_in(kind, model, CfgNode(kind.defaults))
     trained = [p for p in model.parameters() if p.requires_grad]
     optim = build_optimizer(trained, default_cfg().OPTIM)
