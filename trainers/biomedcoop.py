@@ -58,7 +58,10 @@ class InformedContext(Context):
         s = (self.clip.logit_scale.exp() * cosine).amax(1).mean(0)
         if len(s) == 1:
             return s == s
-        return (s - s.mean()).abs() <= self.tau * s.std()
+        off = s - s.mean()
+        # the standard deviation of these very numbers: where s is one number up to rounding, s.std() may be 0 and none
+        # of them within it
+        return off.abs() <= self.tau * (off.square().sum() / (len(s) - 1)).sqrt()
 
 
 @TRAINER_REGISTRY.register()
