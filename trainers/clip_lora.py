@@ -43,6 +43,7 @@ class AdaptedTowers(Method):
         self.register_buffer("fixed", fixed, persistent=False)  # (1, C, E) of a text tower that stays as it is
         sentences = [DEFAULT.format(name.replace("_", " ")) for name in task.classnames]
         self.register_buffer("tokens", clip.tokenize(sentences), persistent=False)
+        self.looked_at = clip.looked_at(clip.tokenize(sentences))
         change = "".join(options.PARAMS), options.R, options.ALPHA / math.sqrt(options.R), options.DROPOUT
         towers = {"vision": [clip.visual], "text": [clip.text], "both": [clip.text, clip.visual]}[options.ENCODER]
         self.adapted: Sequence[AdaptedAttention] = []
@@ -53,7 +54,7 @@ class AdaptedTowers(Method):
     def text(self, f: Tensor) -> Tensor:
         if self.fixed is not None:
             return self.fixed
-        segment, row = self.clip.sentences(self.tokens)
+        segment, row = self.clip.sentences(self.tokens, self.looked_at)
         return self.encode_text([segment], row)  # (1, C, E)
 
     def train(self, mode: bool = True):

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from cilmp.clip.packing import Packing
 
+SINGLE = ("cpu",)  # devices on which one large product is never slower than many small ones
+
 
 @dataclass(frozen=True)
 class Keys:
@@ -30,7 +32,7 @@ class Keys:
 
     def scores(self, q: Tensor) -> Tensor:
         """Queries q (H, B, C, q, e) -> (H, B, C, q, n), -inf where hidden."""
-        scores = torch.einsum("hbcqe,hbcwe->hbcqw", q, self.k)
+        scores = torch.einsum("hbcqe,hbcwe->hbcqw", q, for_each(self.k, q.shape[1]))
         if self.z is not None:
             scores = torch.einsum("hbcqw,bcnw->hbcqn", scores, self.z)
         return scores if self.hidden is None else scores.masked_fill(self.hidden, -torch.inf)
@@ -39,7 +41,17 @@ class Keys:
         """p (H, B, C, q, n) -> (H, B, C, q, e)."""
         if self.z is not None:
             p = torch.einsum("hbcqn,bcnw->hbcqw", p, self.z)
-        return torch.einsum("hbcqw,hbcwe->hbcqe", p, self.v)
+        return torch.einsum("hbcqw,hbcwe->hbcqe", p, for_each(self.v, p.shape[1]))
+
+
+def for_each(x: Tensor, images: int) -> Tensor:
+    """x (., 1, ...), which all images share, as (., B, ...) on a GPU, for a product with what is theirs.
+
+    Its gradient is then a product for each image and a sum over them.  As one product over the tokens of all images it
+    has so few numbers that most of a GPU has nothing to do.
+    """
+    shared = x.shape[1] == 1 < images and x.requires_grad and x.device.type not in SINGLE
+    return x.expand(-1, images, *x.shape[2:]) if shared else x
 
 
 def split_heads(y: Tensor, heads: int, parts: int, packing: Packing | None = None) -> tuple[Tensor, ...]:

@@ -15,9 +15,17 @@ from torch.nn import functional as F
 
 
 class LayerNorm(nn.LayerNorm):
-    """Computed in the precision of its weights (fp32 in a half-precision CLIP), returned in that of its input."""
+    """Computed in fp32, returned in the precision of its input.
+
+    rounded: in a half-precision CLIP its fp32 weights are rounded as the matrices are.  OpenAI's are not, for which a
+    GPU has to convert every token to fp32 and back: an eighth of a training step (benchmarks/NOTES.md).
+    """
+
+    rounded = False
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.rounded:
+            return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
         return super().forward(x.to(self.weight.dtype)).to(x.dtype)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cilmp.clip.attention import Keys, split_heads
+from cilmp.clip.attention import Keys, for_each, split_heads
 from cilmp.devices import exactly
 
 
@@ -47,7 +47,8 @@ def layers(z: Tensor, basis: Tensor, eps: float) -> list[LowRank]:
 def standard(z: Tensor, U: Tensor, eps: float, o: Tensor | None = None) -> tuple[Tensor, Tensor | None, Tensor]:
     """Of U z + o, z (K, B, C, n, r), U (K, D, r), o (1, C or 1, n, D): U and o centred over D, and 1 / std (..., 1)."""
     U = U - U.mean(-2, keepdim=True)
-    square = (torch.einsum("kbcnr,krs->kbcns", z, U.mT @ U) * z).sum(-1)  # (K, B, C, n)
+    gram = for_each((U.mT @ U)[:, None], z.shape[1])  # (K, 1 or B, r, r)
+    square = (torch.einsum("kbcnr,kbrs->kbcns", z, gram) * z).sum(-1)  # (K, B, C, n)
     if o is not None:
         o = o - o.mean(-1, keepdim=True)
         square = square + 2 * torch.einsum("kbcnr,bcnr->kbcn", z, o @ U[0]) + o.square().sum(-1)
@@ -70,7 +71,7 @@ def low_rank_keys(
         z, U = tokens.z.to(exact), tokens.basis.to(exact)
         o = None if tokens.offset is None else tokens.offset.to(exact)  # (1, C or 1, n, D)
         weight, bias = weight.to(exact), bias.to(exact)
-        gain = torch.ones_like(U[:, 0]) if ln is None else ln.weight
+        gain = torch.ones_like(U[:, 0]) if ln is None else ln.weight.to(exact)
         if ln is not None:
             bias = torch.addmv(bias, weight, ln.bias.to(exact))
         if ln is not None and tokens.unit is not None:

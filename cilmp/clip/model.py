@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cilmp.clip.block import Attention
+from cilmp.clip.block import Attention, LayerNorm
 from cilmp.clip.segments import Segment
 from cilmp.clip.tokenizers import BytePairs, Tokenizer, padded
 from cilmp.clip.towers import ImageTower, TextTower
@@ -83,22 +83,32 @@ class CLIP(nn.Module):
             raise UserError("This trainer writes prompts into the image tower: it needs a ViT CLIP, not a ResNet.")
         return self.visual(image.to(self.dtype))
 
-    def sentences(self, tokens: Tensor) -> tuple[Segment, Tensor]:
-        """Token ids (C, n) -> one segment (1, C, m, D) up to the last token that anything looks at, and the row (C,)
-        that is read."""
-        text, real = self.text, tokens != self.tokenizer.pad
-        row = {
+    def rows(self, tokens: Tensor) -> Tensor:
+        """Which token of each text (C, n) is read, (C,)."""
+        return {
             "eot": tokens.argmax(-1),  # EOS has the largest id
             "last": torch.full_like(tokens[:, 0], self.context - 1),
             "first": torch.zeros_like(tokens[:, 0]),
-        }[text.reads]
+        }[self.text.reads]
+
+    def looked_at(self, tokens: Tensor) -> int:
+        """How many tokens of texts (C, n) anything looks at; the host waits for it."""
+        if self.text.padded:
+            return self.context
+        if self.text.causal:
+            return int(self.rows(tokens).max()) + 1
+        return int((tokens != self.tokenizer.pad).sum(-1).max())
+
+    def sentences(self, tokens: Tensor, m: int = 0) -> tuple[Segment, Tensor]:
+        """Token ids (C, n) -> one segment (1, C, m, D) up to the last token that anything looks at, and the row (C,)
+        that is read.  m: `looked_at`, where a training step must not wait for it."""
+        text, m = self.text, m or self.looked_at(tokens)
+        real = None if text.padded or text.causal else tokens[:, :m] != self.tokenizer.pad
+        row = self.rows(tokens)
         if text.padded:
-            n = self.context
-            tokens = F.pad(tokens, (0, n - tokens.shape[1]), value=self.tokenizer.pad)
-        else:
-            n = int(row.max() if text.causal else real.sum(-1).max() - 1) + 1
-        x = self.token_embedding(tokens[:, :n]) + text.positional_embedding[:n]
-        return Segment(x.to(self.dtype)[None], None if text.padded or text.causal else real[:, :n]), row
+            tokens = F.pad(tokens, (0, m - tokens.shape[1]), value=self.tokenizer.pad)
+        x = self.token_embedding(tokens[:, :m]) + text.positional_embedding[:m]
+        return Segment(x.to(self.dtype)[None], real), row
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Token ids (C, n) -> (C, E).  Exact: what is cut off, nothing looks at."""
@@ -136,6 +146,8 @@ class CLIP(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
                 module.to(dtype)
+            elif isinstance(module, LayerNorm):
+                module.rounded = dtype != torch.float32
             elif isinstance(module, Attention):
                 for parameter in (module.in_proj_weight, module.in_proj_bias):
                     parameter.data = parameter.data.to(dtype)

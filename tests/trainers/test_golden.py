@@ -4,6 +4,7 @@ import pytest
 import torch
 from reference import FEATURES, FILES, KINDS, build, load, named, stand_in
 
+from cilmp.clip import attention
 from cilmp.trainers.method import normalise
 
 EVERY = [name for name in FILES if name != "promptsrc_gpa"]  # that one is of training: test_golden_training.py
@@ -33,11 +34,16 @@ def test_reference_start(name):
         assert (normalise(teacher) - normalise(golden["teacher.text"])).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("literal", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["fast", "literal"])
+WAYS = ["fast", "fast as on a GPU", pytest.param("literal", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", EVERY)
-def test_reference_numbers(name, literal):
+def test_reference_numbers(name, way, monkeypatch):
     kind, model, golden, options = build(name)
-    model.literal = literal
+    model.literal = way == "literal"
+    if way == "fast as on a GPU":
+        monkeypatch.setattr(attention, "SINGLE", ())
     load(model, named("param", golden, model))
 
     model.eval()
