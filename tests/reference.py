@@ -105,9 +105,11 @@ def load(model: nn.Module, values: dict[str, Tensor]) -> None:
         ours[key].data.copy_(value)
 
 
-def stand_in(kind, model, options):
-    """A trainer with what its `backward` reads."""
+def stand_in(kind, model, options, precision="fp32"):
+    """A trainer with what a step of its reads."""
     trainer = kind.__new__(kind)
-    trainer.model, trainer.options, trainer.scaler = model, options, None
-    trainer.model_backward = lambda loss: loss.backward()
+    trainer.model, trainer.step, trainer.options = model, model.losses, options
+    trainer.precision, trainer.scaler = precision, None
+    trainer.device = next(model.parameters()).device
+    trainer.model_zero_grad = lambda: model.zero_grad()
     return trainer

@@ -4,7 +4,7 @@ Skipped where there is none; DEVICE=cpu runs on the CPU what can run there (scri
 """
 
 import os
-import subprocess
+import re
 import sys
 from pathlib import Path
 
@@ -16,17 +16,19 @@ from reference import FILES, KINDS, build, load, named, stand_in
 from step import memory
 from yacs.config import CfgNode
 
+from cilmp import train
 from cilmp.analysis.flops import build as built
 from cilmp.clip import CLIP
 from cilmp.clip.towers import ImageTower, TextTower
+from cilmp.errors import exit_on_user_error
 from cilmp.results import records
 from cilmp.trainers import method as base
 from cilmp.trainers.engine import parallel
 from cilmp.trainers.engine.config import default_cfg
+from cilmp.trainers.engine.graph import Replayed, never_waiting
 from cilmp.trainers.method import Task
 from dassl.optim import build_optimizer
 
-HOME = Path(__file__).parents[1]
 DEVICE = torch.device(os.environ.get("DEVICE", "cuda"))
 pytestmark = [
     pytest.mark.slow,
@@ -93,7 +95,6 @@ def test_reference_numbers(name):
 @ON_CUDA
 @pytest.mark.parametrize("name", IN_STEPS)
 def test_a_step_never_waits(name):
-    """Whatever makes the host wait for the device is an error: `.item()`, a copy to the CPU, `nonzero`."""
     model = built(name, random_clip(2, 12, 12).float().to(DEVICE), CLASSNAMES, (12, 20)).to(DEVICE).train()
     kind = KINDS[name.lower()]
     trainer = stand_in(kind, model, CfgNode(kind.defaults))
@@ -101,16 +102,61 @@ def test_a_step_never_waits(name):
     image, label = torch.randn(4, 3, 32, 32, device=DEVICE), torch.tensor([0, 1, 2, 0], device=DEVICE)
 
     def step() -> None:
-        optim.zero_grad()
-        trainer.backward(model.losses(image, label)[0])
+        trainer.gradients(image, label)
         optim.step()
 
     step()  # a library's first call may wait
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with never_waiting():
         step()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+
+
+@ON_CUDA
+@pytest.mark.parametrize("precision", ["fp32", "amp"])
+@pytest.mark.parametrize("name", IN_STEPS)
+def test_replayed_steps_have_the_numbers_of_eager_ones(name, precision):
+    """Dropout, another learning rate at every step, a scaled loss, and a short batch in between."""
+
+    def train(replayed: bool) -> dict[str, torch.Tensor]:
+        torch.manual_seed(1)
+        model = built(name, random_clip(2, 12, 12).float().to(DEVICE), CLASSNAMES, (12, 20)).to(DEVICE).train()
+        kind = KINDS[name.lower()]
+        trainer = stand_in(kind, model, CfgNode(kind.defaults), precision)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        optim = torch.optim.SGD(trained, 0.01, momentum=0.9, weight_decay=5e-4)
+        trainer.scaler = scaler = torch.amp.GradScaler("cuda", 2.0**10, enabled=precision == "amp")
+        step = Replayed(trainer.gradients, trained) if replayed else trainer.gradients
+        for i, size in enumerate((4, 4, 2, 4, 4)):
+            optim.param_groups[0]["lr"] = 0.01 / (i + 1)
+            image, label = torch.randn(size, 3, 32, 32), torch.randint(3, (size,))
+            terms, _ = step(image.to(DEVICE), label.to(DEVICE))
+            assert all(value.isfinite() for value in terms.values())
+            scaler.step(optim)
+            scaler.update()
+        assert not replayed or step.graph is not None
+        return {key: p.detach().clone() for key, p in model.named_parameters() if p.requires_grad}
+
+    eager, replayed = train(False), train(True)
+    for key, value in eager.items():
+        torch.testing.assert_close(replayed[key], value, rtol=1e-3, atol=1e-5 if precision == "fp32" else 1e-3)
+
+
+@ON_CUDA
+def test_a_step_that_waits_is_told_and_goes_on(capsys):
+    weight = torch.nn.Parameter(torch.ones(3, device=DEVICE))
+
+    def step(image: torch.Tensor, label: torch.Tensor):
+        weight.grad = None
+        loss = (weight * float(image.sum())).sum() * torch.rand((), device=DEVICE)
+        loss.backward()
+        return {"ce": loss.detach()}, label
+
+    replayed = Replayed(step, [weight])
+    for value in (1.0, 2.0):
+        torch.manual_seed(1)
+        replayed(torch.full((2,), value, device=DEVICE), torch.zeros(2, device=DEVICE))
+        torch.manual_seed(1)
+        torch.testing.assert_close(weight.grad, torch.full_like(weight, 2 * value) * torch.rand((), device=DEVICE))
+    assert "waits for the GPU" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["CILMP", "CoCoOp"])
@@ -124,28 +170,55 @@ def test_the_text_of_a_test_batch_stays_within_its_bytes(name, monkeypatch):
     assert memory(lambda: model.infer(image), DEVICE) <= whole / 4 + images
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture
+def run(data, monkeypatch, capsys):
+    """run(folder, KEY, VALUE, ...): CoOp on the phantoms -> its accuracy and what it printed."""
+
+    def call(folder: Path, *opts: object) -> tuple[float, str]:
+        line = ["train.py", "--root", data, "--seed", 1, "--output-dir", folder, "--trainer", "CoOp"]
+        line += ["--config-file", "tiny", "--dataset-config-file", "phantoms"]
+        line += ["DATASET.NUM_SHOTS", 2, "OPTIM.MAX_EPOCH", 2, "DATALOADER.TRAIN_X.BATCH_SIZE", 4]
+        line += ["USE_CUDA", DEVICE.type == "cuda", *opts]
+        monkeypatch.setattr(sys, "argv", [str(word) for word in line])
+        monkeypatch.setattr(sys, "stdout", sys.stdout)  # the run's logger takes its place
+        with pytest.raises(SystemExit) as stop:
+            exit_on_user_error(train.guarded)
+        said = capsys.readouterr()
+        assert not stop.value.code, said.err
+        return records.read(folder)["metrics"]["accuracy"], said.out
+
+    return call
+
+
 @pytest.mark.parametrize("precision", ["fp32", "amp"])
-def test_a_resumed_run_ends_as_the_whole_one(precision, tmp_path):
-    """CoOp on the phantoms: two epochs at once, and one epoch, then the other."""
-
-    def train(folder: Path) -> tuple[float, str]:
-        line = [sys.executable, HOME / "train.py", "--root", tmp_path / "data", "--seed", 1, "--output-dir", folder]
-        line += ["--trainer", "CoOp", "--config-file", "tiny", "--dataset-config-file", "phantoms"]
-        line += ["DATASET.NUM_SHOTS", 2, "OPTIM.MAX_EPOCH", 2, "TRAIN.CHECKPOINT_FREQ", 1]
-        line += ["TRAINER.COOP.PREC", precision, "USE_CUDA", DEVICE.type == "cuda"]
-        run = subprocess.run([str(word) for word in line], capture_output=True, text=True)
-        assert run.returncode == 0, run.stderr
-        return records.read(folder)["metrics"]["accuracy"], run.stdout
-
-    whole, _ = train(tmp_path / "run")
+def test_a_resumed_run_ends_as_the_whole_one(run, precision, tmp_path):
+    """Two epochs at once, and one epoch, then the other."""
+    opts = ["TRAIN.CHECKPOINT_FREQ", 1, "TRAINER.COOP.PREC", precision]
+    whole, _ = run(tmp_path / "run", *opts)
     (tmp_path / "run" / records.NAME).unlink()
     for path in (tmp_path / "run").rglob("*.tar-2"):
         path.unlink()
     for path in (tmp_path / "run").rglob("checkpoint"):
         path.write_text("model.pth.tar-1\n")
-    resumed, said = train(tmp_path / "run")
+    resumed, said = run(tmp_path / "run", *opts)
     assert "epoch [2/2]" in said and "epoch [1/2]" not in said
     assert resumed == pytest.approx(whole, abs=0.5)
+
+
+@ON_CUDA
+def test_a_run_ends_the_same_with_and_without_a_graph(run, tmp_path):
+    """Workers, schedules, a validation between the epochs."""
+    opts = ["OPTIM.MAX_EPOCH", 3, "TRAIN.PRINT_FREQ", 1, "TEST.FINAL_MODEL", "best_val", "DATALOADER.NUM_WORKERS", 2]
+    ends = [run(tmp_path / mode, "TRAIN.CUDA_GRAPH", mode, *opts) for mode in ("off", "on")]
+    losses = [[float(loss) for loss in re.findall(r"loss (\S+) ", said)] for _, said in ends]
+    assert ends[0][0] == pytest.approx(ends[1][0], abs=0.5)
+    assert len(losses[0]) == 12 and losses[0] == pytest.approx(losses[1], abs=1e-3)
+    assert ["replayed" in said for _, said in ends] == [False, True]
 
 
 @pytest.mark.parametrize("name", DEPTHS)

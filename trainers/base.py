@@ -13,16 +13,19 @@ from types import SimpleNamespace
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
+from cilmp import system
 from cilmp.clip.backbones import load_clip, pixels_of
 from cilmp.clip.model import CLIP
 from cilmp.devices import choose, keep_memory
 from cilmp.errors import UserError, brief
-from cilmp.trainers.engine import checkpoints, parallel, pixels, provenance
+from cilmp.trainers.engine import checkpoints, graph, parallel, pixels, provenance
 from cilmp.trainers.engine.config import classes_of
 from cilmp.trainers.engine.loading import Images
 from cilmp.trainers.engine.ranges import Range
+from cilmp.trainers.engine.workers import Numbers, Spread, as_bytes
 from cilmp.trainers.method import Method, Task
 from dassl.data import DataManager
 from dassl.engine import TrainerX
@@ -40,6 +43,8 @@ class CLIPTrainer(TrainerX):
     alias: Sequence[str] = ()  # blocks of a reference's configuration it answers to as well, e.g. TRAINER.COOP
     means: dict[str, dict[str, str]] = {}  # of a value there, where it is another one here: {option: {theirs: ours}}
     unread: Sequence[str] = ()  # options there that are none here
+
+    numbers: Numbers | None = None  # of the images that workers leave as bytes
 
     def __init__(self, cfg, classnames: Sequence[str] | None = None, device: str = ""):
         """classnames: to classify images without a data set.  device: '' is a GPU where there is one."""
@@ -62,7 +67,7 @@ class CLIPTrainer(TrainerX):
         if self.classnames is None:
             dm = DataManager(self.cfg, dataset_wrapper=Images)
             self.train_loader_x, self.train_loader_u = dm.train_loader_x, dm.train_loader_u
-            self.val_loader, self.test_loader = dm.val_loader, dm.test_loader
+            self.val_loader, self.test_loader = map(self.spread, (dm.val_loader, dm.test_loader))
             self.num_source_domains = dm.num_source_domains
             self.require_validation()
             self.classnames = list(dm.dataset.classnames)
@@ -70,6 +75,14 @@ class CLIPTrainer(TrainerX):
             names = dict(enumerate(self.classnames))
             dm = SimpleNamespace(num_classes=len(names), lab2cname=names)
         self.dm, self.num_classes, self.lab2cname = dm, dm.num_classes, dm.lab2cname
+
+    def spread(self, loader: DataLoader | None) -> DataLoader | Spread | None:
+        """With every batch read by as many workers as there are cores for; one that reads no files as it is."""
+        workers = min(self.cfg.DATALOADER.NUM_WORKERS, system.cores())
+        if loader is None or not loader.num_workers or workers < 2:
+            return loader
+        self.numbers = as_bytes(loader.dataset) or self.numbers
+        return Spread(loader, workers)
 
     def require_validation(self) -> None:
         """Where it is asked for; Dassl would let the test images stand in for it."""
@@ -100,7 +113,7 @@ class CLIPTrainer(TrainerX):
         self.model.literal = self.options.get("FORWARD", "fast") == "literal"
         if self.cfg.MODEL.INIT_WEIGHTS:
             self.load_weights(Path(self.cfg.MODEL.INIT_WEIGHTS))
-        self.scaler, self.step = None, self.model.losses
+        self.scaler, self.step, self.differentiate = None, self.model.losses, self.gradients
         trained = [p for p in self.model.parameters() if p.requires_grad]
         if not trained:
             if self.model.state_dict():  # found without a gradient, and kept
@@ -133,39 +146,45 @@ class CLIPTrainer(TrainerX):
 
     # one step
 
+    def parse_batch_test(self, batch: Mapping) -> tuple[Tensor, Tensor]:
+        image, label = super().parse_batch_test(batch)
+        return self.numbers(image) if self.numbers else image, label
+
     def parse_batch_train(self, batch: Mapping) -> tuple[Tensor, Tensor]:
         return self.parse_batch_test(batch)  # Dassl's own adds the domain
 
     def forward_backward(self, batch: Mapping) -> dict:
         image, label = self.parse_batch_train(batch)
-        with self.autocast():
-            losses, logits = self.step(image, label)
-        self.update(losses)
+        terms, logits = self.differentiate(image, label)
+        loss = sum(terms.values())
+        self.update(loss)
         if self.batch_idx + 1 == self.num_batches:
             self.end_of_epoch()
             self.update_lr()
-        terms = {name: value.detach() for name, value in losses.items()}
-        loss = sum(terms.values())
         shown = terms if len(terms) > 1 else {}
-        return {"loss": loss, "acc": compute_accuracy(logits.detach(), label)[0].squeeze(), **shown}
+        return {"loss": loss, "acc": compute_accuracy(logits, label)[0].squeeze(), **shown}
 
-    def update(self, losses: Mapping[str, Tensor]) -> None:
-        """Backward and one step of the optimiser."""
+    def gradients(self, image: Tensor, label: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The losses and logits (B, C) of a batch, and in the parameters their gradients."""
         self.model_zero_grad()
+        with self.autocast():
+            losses, logits = self.step(image, label)
         self.backward(losses)
-        if self.scaler is None:
-            self.model_update()
-        else:
-            self.scaler.step(self.optim)
-            self.scaler.update()
+        return {name: value.detach() for name, value in losses.items()}, logits.detach()
 
     def backward(self, losses: Mapping[str, Tensor]) -> None:
         """Fill the gradients, scaled where there is a scaler."""
         loss = sum(losses.values())
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+
+    def update(self, loss: Tensor) -> None:
+        """One step of the optimiser, unless the loss is seen to be infinite or NaN."""
         if self.scaler is None:
-            self.model_backward(loss)
+            self.watch(loss)
+            self.model_update()
         else:
-            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optim)
+            self.scaler.update()
 
     def end_of_epoch(self) -> None:
         """After the last step of an epoch, before its checkpoint."""
@@ -178,6 +197,11 @@ class CLIPTrainer(TrainerX):
             seed = max(self.cfg.SEED, 0)
             self.train_loader_x = parallel.share(self.train_loader_x, seed)
             set_random_seed(seed + parallel.rank())  # each process its own augmentation and dropout
+        self.train_loader_x = self.spread(self.train_loader_x)
+        steps = (self.max_epoch - self.start_epoch) * len(self.train_loader_x)
+        if graph.wanted(self.cfg.TRAIN.get("CUDA_GRAPH", "auto"), self.device, steps):
+            trained = [p for p in self.model.parameters() if p.requires_grad]
+            self.differentiate = graph.Replayed(self.gradients, trained)
 
     def before_epoch(self) -> None:
         self.train_loader_x.dataset.epoch.fill_(self.epoch)

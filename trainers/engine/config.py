@@ -51,6 +51,7 @@ def default_cfg() -> CfgNode:
     cfg.MODEL.BACKBONE.NORM_PROMPTS = (
         True  # deep prompts pass a post-norm tower's LayerNorm; False: written as they are
     )
+    cfg.TRAIN.CUDA_GRAPH = "auto"  # replay training steps from a graph: on a GPU, where it pays; or on, off
     cfg.TEST.EVALUATOR = "Medical"
     cfg.TEST.SAVE_PREDICTIONS = False
     for name in TRAINER_REGISTRY.registered_names():

@@ -73,6 +73,7 @@ RANGES: dict[str, Range] = {
     "OPTIM.WARMUP_MIN_LR": AT_LEAST_0,
     "TRAIN.PRINT_FREQ": COUNT,
     "TRAIN.CHECKPOINT_FREQ": number(),
+    "TRAIN.CUDA_GRAPH": one_of("auto", "on", "off"),
     "TEST.SPLIT": one_of("val", "test"),
     "TEST.FINAL_MODEL": one_of("last_step", "best_val"),
 }

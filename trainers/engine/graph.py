@@ -1,0 +1,98 @@
+"""A training step that the host launches once: its kernels are captured in a CUDA graph, which every step replays.
+
+A step of prompt learning is thousands of small kernels, and a host needs longer to launch them than a GPU to run them
+(benchmarks/NOTES.md).  A replay runs the same kernels with the same draws of dropout: its numbers are the eager ones.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from cilmp.errors import UserError
+from cilmp.trainers.engine import parallel
+
+WARM = 3  # steps ahead of a capture, in which libraries set themselves up
+PAYS = 20  # a run of fewer steps ends sooner without the capture
+
+Step = Callable[[Tensor, Tensor], tuple[Mapping[str, Tensor], Tensor]]  # leaves gradients in the parameters
+
+
+def wanted(mode: str, device: torch.device, steps: int) -> bool:
+    """mode: TRAIN.CUDA_GRAPH.  steps: those ahead.  UserError where the user asks for what cannot be."""
+    if mode == "on" and device.type != "cuda":
+        raise UserError(f"TRAIN.CUDA_GRAPH is on and this run is on {device.type}: leave it out, or set it to auto.")
+    if mode == "on" and parallel.size() > 1:
+        raise UserError("TRAIN.CUDA_GRAPH is on and this run has several processes: leave it out, or set it to auto.")
+    return mode == "on" or mode == "auto" and device.type == "cuda" and parallel.size() == 1 and steps >= PAYS
+
+
+class Replayed:
+    """A step, captured at its first call with the shapes found there; of other shapes it is launched as ever.
+
+    What it returns holds until the next call, and so do the gradients.
+    """
+
+    def __init__(self, step: Step, parameters: Sequence[nn.Parameter]):
+        self.step, self.parameters = step, parameters
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.tried = False
+
+    def __call__(self, image: Tensor, label: Tensor) -> tuple[Mapping[str, Tensor], Tensor]:
+        if not self.tried:
+            self.tried = True
+            self.capture(image, label)
+        if self.graph is None or image.shape != self.image.shape:
+            return self.step(image, label)
+        self.image.copy_(image)
+        self.label.copy_(label)
+        self.graph.replay()
+        for parameter, slope in zip(self.parameters, self.slopes, strict=True):
+            parameter.grad = slope  # an eager step in between would have put its own there
+        return self.result
+
+    def capture(self, image: Tensor, label: Tensor) -> None:
+        """No graph where a step waits for the device, which then is told: a capture would end in an error."""
+        self.image, self.label = image.clone(), label.clone()
+        drawn = torch.cuda.get_rng_state(image.device)
+        aside = torch.cuda.Stream(image.device)
+        aside.wait_stream(torch.cuda.current_stream(image.device))
+        with torch.cuda.stream(aside):
+            for _ in range(WARM):
+                self.step(self.image, self.label)
+            try:
+                with never_waiting():
+                    self.step(self.image, self.label)
+                waits = False
+            except RuntimeError as error:
+                if "synchronizing" not in str(error):
+                    raise
+                waits = True
+        torch.cuda.current_stream(image.device).wait_stream(aside)
+        torch.cuda.set_rng_state(drawn, image.device)
+        if waits:
+            print("This step waits for the GPU and is launched kernel by kernel (TRAIN.CUDA_GRAPH)")
+            return
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.result = self.step(self.image, self.label)
+        self.slopes = [parameter.grad for parameter in self.parameters]
+        self.graph = graph
+        print("Training steps are replayed from a CUDA graph (TRAIN.CUDA_GRAPH)")
+
+
+@contextmanager
+def never_waiting() -> Iterator[None]:
+    """Inside, whatever makes the host wait for the GPU is a RuntimeError: `.item()`, a copy to the CPU, `nonzero`."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch calls it a prototype
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
