@@ -19,11 +19,14 @@ import torch
 from PIL import Image
 from rows import save
 from step import TOY_STATES, classnames, synchronise, toy
+from torch import Tensor
 
 from cilmp.analysis.flops import STATES, build, vit_b16
 from cilmp.devices import keep_memory
 from cilmp.trainers.engine.config import default_cfg
+from cilmp.trainers.engine.graph import Replayed
 from cilmp.trainers.engine.loading import Images
+from cilmp.trainers.engine.workers import Spread, as_bytes
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import Datum
 from dassl.data.transforms import build_transform
@@ -42,13 +45,15 @@ def draw(folder: Path, count: int, classes: int) -> list[Datum]:
 
 
 def loader(items: list[Datum], batch: int, workers: int, kept: bool, side: int):
+    """As a trainer has it, and what makes numbers of its bytes."""
     cfg = default_cfg()
     cfg.set_new_allowed(True)
     cfg.INPUT.SIZE, cfg.SEED = (side, side), 1
     cfg.DATALOADER.NUM_WORKERS, cfg.DATASET.CACHE_MB = workers, 4000 if kept else 0
     transform = build_transform(cfg, is_train=True)
     options = dict(data_source=items, batch_size=batch, tfm=transform, is_train=True, dataset_wrapper=Images)
-    return build_data_loader(cfg, "RandomSampler", **options)
+    whole = build_data_loader(cfg, "RandomSampler", **options)
+    return (whole, None) if workers < 2 else (Spread(whole, workers), as_bytes(whole.dataset))
 
 
 def main() -> None:
@@ -71,27 +76,34 @@ def main() -> None:
             model = build("CILMP", clip, classnames(classes), TOY_STATES if args.tiny else STATES).to(device).train()
             optim = build_optimizer([p for p in model.parameters() if p.requires_grad], default_cfg().OPTIM)
 
-            def step(batch: dict, model=model, optim=optim) -> None:
-                image, label = (batch[key].to(device, non_blocking=True) for key in ("img", "label"))
+            def gradients(image: Tensor, label: Tensor, model=model, optim=optim):
                 optim.zero_grad()
                 sum(model.losses(image, label)[0].values()).backward()
+                return {}, label
+
+            if device.type == "cuda":  # as trainers do
+                gradients = Replayed(gradients, [p for p in model.parameters() if p.requires_grad])
+
+            def step(batch: dict, numbers, gradients=gradients, optim=optim) -> None:
+                image, label = (batch[key].to(device, non_blocking=True) for key in ("img", "label"))
+                gradients(numbers(image) if numbers else image, label)
                 optim.step()
 
             for workers in args.workers:
                 for kept in (False, True):
-                    batches = loader(items, args.batch, workers, kept, clip.resolution)
+                    batches, numbers = loader(items, args.batch, workers, kept, clip.resolution)
                     here = {key: next(iter(batches))[key].to(device) for key in ("img", "label")}
-                    step(here)
+                    step(here, numbers)
                     seconds = {}
                     for what, feed, run in (
-                        ("loader", batches, lambda batch: None),
+                        ("loader", batches, lambda batch, numbers: None),
                         ("steps", [here] * len(batches), step),
                         ("both", batches, step),
                     ):
                         synchronise(device)
                         start = time.perf_counter()
                         for batch in feed:
-                            run(batch)
+                            run(batch, numbers)
                         synchronise(device)
                         seconds[f"{what}_seconds"] = time.perf_counter() - start
                     row = dict(classes=classes, batch=args.batch, images=args.images, workers=workers)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-HOUSE = (*"torch torchvision numpy PIL tqdm safetensors yacs tabulate clip ftfy regex pkg_resources".split(),)
+HOUSE = (*"torch torchvision numpy PIL tqdm safetensors yacs tabulate clip ftfy wcwidth regex pkg_resources".split(),)
 WHEEL = {"PIL": "pillow", "sklearn": "scikit-learn", "clip": "clip-anytorch", "pkg_resources": "setuptools"}
 LARGEST = 16 << 20  # bytes of a file in OUT
 
@@ -38,28 +38,23 @@ class Part:
 
 
 SETTINGS = ["--classes", "2", "8", "22", "100", "--batch", "8", "64"]
-FEW = ["--classes", "8", "22", "--batch", "64", "--trainers", "CoOp", "CILMP"]
+AUTHORS = ["--classes", "8", "22", "--batch", "64"]
+FEW = [*AUTHORS, "--trainers", "CoOp", "CILMP"]
 MANY = "BiomedCoOp CILMP CLIPLoRA CoCoOp CoOp FullFineTune IVLP KgCoOp MaPLe ProGrad PromptSRC TCP VPT".split()
+EVERY = ["--precision", "amp", "--classes", "8", "--batch", "64", "--name", "every", "--trainers", *MANY]
+LITERAL = ["--precision", "bf16", "--literal", *AUTHORS, "--name", "literal"]
 PARTS = [
-    Part("tests", ["-m", "pytest", "-q", "tests/test_gpu.py"], (110, 50), ["-k", "not resumed"], (*HOUSE, "pytest")),
-    Part("trace", ["trace.py", "--precision", "bf16"], (30, 25)),
-    Part("extraction", ["extraction.py"], (50, 30), ["--tokens", "64"], ("torch", "tqdm", "transformers")),
-    Part("epoch", ["epoch.py"], (70, 35), ["--classes", "8", "--images", "640", "--workers", "4"]),
-    Part("step bf16", ["step.py", "--precision", "bf16", *SETTINGS, "--name", "bf16"], (50, 30), FEW),
-    Part("step amp", ["step.py", "--precision", "amp", *SETTINGS, "--name", "amp"], (50, None)),
-    Part("step fp32", ["step.py", "--precision", "fp32", *SETTINGS, "--name", "fp32"], (50, 25), FEW),
-    Part(
-        "step literal",
-        ["step.py", "--precision", "bf16", "--literal", "--classes", "8", "22", "--batch", "64", "--name", "literal"],
-        (30, None),
-    ),
-    Part(
-        "step every",
-        ["step.py", "--precision", "amp", "--classes", "8", "--batch", "64", "--name", "every", "--trainers", *MANY],
-        (40, None),
-    ),
-    Part("graph", ["graph.py"], (60, None)),
-    Part("demo", ["demo.py"], (60, 35), ["--trainers", "CoOp", "CILMP"], (*HOUSE, "sklearn")),
+    Part("tests", ["-m", "pytest", "-q", "tests/test_gpu.py"], (110, 60), ["-k", "not fp32"], (*HOUSE, "pytest")),
+    Part("trace", ["trace.py", "--precision", "bf16"], (25, 25)),
+    Part("extraction", ["extraction.py"], (45, 30), ["--tokens", "64"], ("torch", "tqdm", "transformers")),
+    Part("epoch", ["epoch.py"], (75, 30), ["--classes", "8", "--images", "640", "--workers", "4"]),
+    Part("step bf16", ["step.py", "--precision", "bf16", *SETTINGS, "--name", "bf16"], (75, 30), FEW),
+    Part("step amp", ["step.py", "--precision", "amp", *AUTHORS, "--name", "amp"], (35, None)),
+    Part("step fp32", ["step.py", "--precision", "fp32", *AUTHORS, "--name", "fp32"], (35, 25), FEW),
+    Part("step literal", ["step.py", *LITERAL], (50, None)),
+    Part("step every", ["step.py", *EVERY], (60, None)),
+    Part("graph", ["graph.py"], (35, None)),
+    Part("demo", ["demo.py"], (55, 35), ["--trainers", "CoOp"], (*HOUSE, "sklearn")),
 ]
 TINY = {  # arguments that make of each part a toy
     "tests": ["-k", "CoOp and fp32"],

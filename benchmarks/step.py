@@ -4,6 +4,7 @@ launches.
     python benchmarks/step.py --classes 5 22 100 --batch 8 --out benchmarks/results
 
 The yardstick is what no prompt learner can avoid: the same image tower with the same prompts, forward and backward.
+On a GPU a training step is timed as trainers run it, replayed from a CUDA graph, and eager.
 Weights are random (speed does not depend on them), ViT-B/16 with OpenAI's text tower or (--backbone biomedclip) BERT
 base, representations 32 x 4096 as LLaMA3-8B's; --tiny is a toy that tests only that the program runs.
 """
@@ -28,6 +29,7 @@ from cilmp.clip.towers import ImageTower, TextTower
 from cilmp.devices import keep_memory
 from cilmp.trainers.engine.config import trainers
 from cilmp.trainers.engine.flops import counted
+from cilmp.trainers.engine.graph import Replayed
 from cilmp.trainers.engine.launches import Launches
 from dassl.engine import TRAINER_REGISTRY
 
@@ -90,6 +92,18 @@ def training(model, image, label, autocast):
         loss.backward()
 
     return step
+
+
+def replayed(model, image, label, autocast):
+    """The step as trainers have it on a GPU."""
+    own = training(model, image, label, autocast)
+
+    def step(image, label):
+        own()
+        return {}, label
+
+    whole = Replayed(step, [p for p in model.parameters() if p.requires_grad])
+    return lambda: whole(image, label)
 
 
 def testing(model, image, label, autocast):
@@ -168,6 +182,9 @@ def main() -> None:
         half = torch.float16 if device.type == "cuda" else torch.bfloat16
         return torch.autocast(device.type, dtype=half, enabled=args.precision == "amp")
 
+    def held(step) -> float | None:
+        return None if args.no_memory else memory(step, device)
+
     rows = []
     for batch in args.batch:
         image = torch.randn(batch, 3, clip.resolution, clip.resolution, device=device)
@@ -184,7 +201,10 @@ def main() -> None:
                 if args.literal:
                     models[name, "literal"] = copy.deepcopy(models[name, "fast"])
                     models[name, "literal"].literal = True
-            for kind, make in (("train", training), ("test", testing)):
+            work, asked = {}, {}
+            ways = [("train", "eager", training), ("test", "eager", testing)]
+            ways += [("train", "replayed", replayed)] if device.type == "cuda" else []
+            for kind, way, make in ways:
                 for model in models.values():
                     model.train(kind == "train")
                 steps = {key: make(model, image, label, autocast) for key, model in models.items()}
@@ -192,20 +212,21 @@ def main() -> None:
                 alone = statistics.median(seconds["image alone", "fast"])
                 for (name, path), values in seconds.items():
                     median = statistics.median(values)
-                    work = counted(steps[name, path], models[name, path], kind == "train")
-                    row = dict(trainer=name, path=path, step=kind, classes=classes, batch=batch, seconds=median)
-                    row |= dict(
-                        tokens=tokens, ratio=median / alone, gflops=work / 1e9, gflops_per_second=work / 1e9 / median
-                    )
-                    asked = launches(steps[name, path])
-                    row |= dict(launches=asked.count, gb_moved=asked.moved / 1e9)
-                    row["extra_mb"] = None if args.no_memory else memory(steps[name, path], device)
+                    if way == "eager":  # what is counted of the one holds for the other
+                        step = steps[name, path]
+                        work[kind, name, path] = counted(step, models[name, path], kind == "train") / 1e9
+                        seen = launches(step)
+                        found = dict(launches=seen.count, gb_moved=seen.moved / 1e9)
+                        asked[kind, name, path] = found | dict(extra_mb=held(step))
+                    row = dict(trainer=name, path=path, step=kind, way=way, classes=classes, batch=batch)
+                    row |= dict(seconds=median, tokens=tokens, ratio=median / alone, gflops=work[kind, name, path])
+                    row |= dict(gflops_per_second=row["gflops"] / median) | asked[kind, name, path]
                     rows.append(row)
                     extra = f" {row['launches']:5d} launches {row['gb_moved']:6.1f} GB moved"
                     extra += "" if args.no_memory else f" {row['extra_mb']:7.0f} MB held"
                     print(
-                        f"{kind:5s} B={batch:<3d} C={classes:<4d} {name:12s}{path:8s} {median:8.3f} s  "
-                        f"x{row['ratio']:5.2f} of image alone  {work / 1e9:9.0f} GFLOP{extra}",
+                        f"{kind:5s} {way:8s} B={batch:<3d} C={classes:<4d} {name:12s}{path:8s} {median:8.4f} s  "
+                        f"x{row['ratio']:5.2f} of image alone  {row['gflops']:9.0f} GFLOP{extra}",
                         flush=True,
                     )
             if args.out:  # after each setting: a run that is cut leaves what it has

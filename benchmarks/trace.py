@@ -2,7 +2,8 @@
 
     python benchmarks/trace.py --precision bf16 --out benchmarks/results
 
-The trace (trace.json.gz) opens in chrome://tracing and in Perfetto.
+On a GPU the step is replayed from a CUDA graph, as trainers have it.  The trace (trace.json.gz) opens in
+chrome://tracing and in Perfetto.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import torch
 from rows import save
-from step import TOY_STATES, classnames, synchronise, toy, training
+from step import TOY_STATES, classnames, replayed, synchronise, toy, training
 
 from cilmp.analysis.flops import STATES, build, vit_b16
 from cilmp.devices import keep_memory
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=8)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--precision", default="fp16", choices=["fp32", "fp16", "bf16"])
+    parser.add_argument("--eager", action="store_true", help="launch every kernel of a step, on a GPU too")
     parser.add_argument("--tiny", action="store_true", help="a toy, to test this program")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, required=True, help="folder for the trace and the JSON")
@@ -49,7 +51,8 @@ def main() -> None:
     model = build("CILMP", clip, classnames(args.classes), states).to(device).train()
     image = torch.randn(args.batch, 3, clip.resolution, clip.resolution, device=device)
     label = torch.randint(args.classes, (args.batch,), device=device)
-    step = training(model, image, label, nullcontext)
+    way = training if args.eager or device.type != "cuda" else replayed
+    step = way(model, image, label, nullcontext)
     for _ in range(3):
         step()
     synchronise(device)
@@ -65,7 +68,7 @@ def main() -> None:
         profile.export_chrome_trace(str(packed))
         packed.rename(partial)
     events = [e for e in profile.profiler.kineto_results.events() if "CUDA" in str(e.device_type())]
-    row = dict(classes=args.classes, batch=args.batch, steps=STEPS)
+    row = dict(classes=args.classes, batch=args.batch, way=way.__name__, steps=STEPS)
     if events:
         spans = [(e.start_ns(), e.start_ns() + e.duration_ns()) for e in events]
         window = max(end for _, end in spans) - min(start for start, _ in spans)
