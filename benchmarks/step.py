@@ -165,6 +165,7 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32", choices=["fp32", "fp16", "bf16", "amp"])
     parser.add_argument("--literal", action="store_true", help="time the literal path as well (slow)")
     parser.add_argument("--no-memory", action="store_true", help="skip the profile of memory")
+    parser.add_argument("--no-counts", action="store_true", help="skip FLOPs and launches, which take most of the time")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, help="folder for the JSON")
@@ -201,7 +202,7 @@ def main() -> None:
                 if args.literal:
                     models[name, "literal"] = copy.deepcopy(models[name, "fast"])
                     models[name, "literal"].literal = True
-            work, asked = {}, {}
+            asked: dict[tuple, dict] = {}
             ways = [("train", "eager", training), ("test", "eager", testing)]
             ways += [("train", "replayed", replayed)] if device.type == "cuda" else []
             for kind, way, make in ways:
@@ -214,19 +215,23 @@ def main() -> None:
                     median = statistics.median(values)
                     if way == "eager":  # what is counted of the one holds for the other
                         step = steps[name, path]
-                        work[kind, name, path] = counted(step, models[name, path], kind == "train") / 1e9
-                        seen = launches(step)
-                        found = dict(launches=seen.count, gb_moved=seen.moved / 1e9)
-                        asked[kind, name, path] = found | dict(extra_mb=held(step))
+                        found = dict(extra_mb=held(step))
+                        if not args.no_counts:
+                            seen = launches(step)
+                            found |= dict(gflops=counted(step, models[name, path], kind == "train") / 1e9)
+                            found |= dict(launches=seen.count, gb_moved=seen.moved / 1e9)
+                        asked[kind, name, path] = found
                     row = dict(trainer=name, path=path, step=kind, way=way, classes=classes, batch=batch)
-                    row |= dict(seconds=median, tokens=tokens, ratio=median / alone, gflops=work[kind, name, path])
-                    row |= dict(gflops_per_second=row["gflops"] / median) | asked[kind, name, path]
+                    row |= dict(seconds=median, tokens=tokens, ratio=median / alone) | asked[kind, name, path]
+                    extra = "" if args.no_memory else f" {row['extra_mb']:7.0f} MB held"
+                    if not args.no_counts:
+                        row["gflops_per_second"] = row["gflops"] / median
+                        extra += f" {row['gflops']:9.0f} GFLOP {row['launches']:5d} launches"
+                        extra += f" {row['gb_moved']:6.1f} GB moved"
                     rows.append(row)
-                    extra = f" {row['launches']:5d} launches {row['gb_moved']:6.1f} GB moved"
-                    extra += "" if args.no_memory else f" {row['extra_mb']:7.0f} MB held"
                     print(
                         f"{kind:5s} {way:8s} B={batch:<3d} C={classes:<4d} {name:12s}{path:8s} {median:8.4f} s  "
-                        f"x{row['ratio']:5.2f} of image alone  {row['gflops']:9.0f} GFLOP{extra}",
+                        f"x{row['ratio']:5.2f} of image alone {extra}",
                         flush=True,
                     )
             if args.out:  # after each setting: a run that is cut leaves what it has

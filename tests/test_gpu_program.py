@@ -67,7 +67,7 @@ def test_on_a_cpu_from_end_to_end(monkeypatch, tmp_path):
     """The toy of every kind of part, but those that only run others' programs."""
     monkeypatch.setenv("OUT", str(tmp_path / "out"))
     monkeypatch.setenv("PYTHON", sys.executable)
-    parts = ["trace", "extraction", "epoch", "step fp32", "step literal"]
+    parts = ["trace", "extraction", "epoch", "step bf16", "step literal"]
     line = ["bash", HOME / "scripts/gpu.sh", "--tiny", "--quick", "--device", "cpu", "--parts", *parts]
     run = subprocess.run(line, capture_output=True, text=True)
     whole = json.loads((tmp_path / "out" / "gpu.json").read_text())

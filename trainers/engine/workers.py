@@ -81,8 +81,10 @@ def joined(parts: Sequence, pin: bool):
         parts = [torch.from_numpy(part) for part in parts]
     first = parts[0]
     if isinstance(first, torch.Tensor):
-        shape = sum(map(len, parts)), *first.shape[1:]
-        return torch.cat(parts, out=torch.empty(shape, dtype=first.dtype, pin_memory=pin))
+        whole = torch.empty((sum(map(len, parts)), *first.shape[1:]), dtype=first.dtype, pin_memory=pin)
+        # by NumPy, in one thread: PyTorch's many would wait for cores on which the workers are
+        np.concatenate([part.numpy() for part in parts], out=whole.numpy())
+        return whole
     if isinstance(first, dict):
         return {key: joined([part[key] for part in parts], pin) for key in first}
     if isinstance(first[0], torch.Tensor):  # an image's views
