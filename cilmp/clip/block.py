@@ -154,15 +154,14 @@ class Block(nn.Module):
 
         real: bool, broadcastable to (..., n), False where a token must not be looked at.
         """
-        if rows is None:
+        if rows is None and extra is None:
             q, k, v = self.project(x).chunk(3, dim=-1)
         else:
-            normed = self.seen(x)
-            x, q = x[..., :rows, :], self.attn.project(normed[..., :rows, :], "q")
-            k, v = self.attn.project(normed, "kv").chunk(2, dim=-1)
-        if extra is not None:
-            more = (t.expand(*k.shape[:-2], -1, -1) for t in self.project(extra, "kv").chunk(2, dim=-1))
-            k, v = (torch.cat(pair, dim=-2) for pair in zip((k, v), more, strict=True))
+            every = x if extra is None else torch.cat([x, extra.expand(*x.shape[:-2], -1, -1)], dim=-2)
+            x = x if rows is None else x[..., :rows, :]
+            seen = self.seen(every)
+            q = self.attn.project(seen[..., : x.shape[-2], :], "q")
+            k, v = self.attn.project(seen, "kv").chunk(2, dim=-1)
         lead = x.shape[:-2]
         mask = None if real is None else real.expand(*lead, -1).flatten(0, -2)[:, None, None]
         q, k, v = (t.flatten(0, -3).unflatten(-1, (self.attn.heads, -1)).transpose(1, 2) for t in (q, k, v))
