@@ -5,6 +5,7 @@ import torch
 
 from cilmp.errors import UserError
 from cilmp.trainers.engine import graph, parallel
+from cilmp.trainers.engine.config import default_cfg, merge, read_yaml
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -31,3 +32,12 @@ def test_what_cannot_be_is_refused(monkeypatch, device, processes, word):
     with pytest.raises(UserError, match=word) as told:
         graph.wanted("on", device, 1000)
     assert "TRAIN.CUDA_GRAPH" in str(told.value) and "auto" in str(told.value)
+
+
+@pytest.mark.parametrize("word", ["on", "off", "auto"])
+def test_a_yaml_may_say_it(tmp_path, word):
+    cfg, path = default_cfg(), tmp_path / "mine.yaml"
+    path.write_text(f"TRAIN:\n  CUDA_GRAPH: {word}\n")
+    cfg.TRAINER.NAME = "CoOp"
+    merge(cfg, read_yaml(str(path), cfg), str(path))
+    assert cfg.TRAIN.CUDA_GRAPH == word

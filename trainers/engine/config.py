@@ -234,12 +234,14 @@ def merge(cfg: CfgNode, node: CfgNode, path: str) -> None:
 
 
 def widened(node: CfgNode, cfg: CfgNode) -> CfgNode:
-    """8 is as good as 8.0 where a float is asked for; yacs refuses it."""
+    """8 is as good as 8.0 where a float is asked for, which yacs refuses; YAML's on and off are booleans."""
     for key, value in node.items():
         if isinstance(value, CfgNode):
             widened(value, cfg.get(key, CfgNode()))
         elif isinstance(cfg.get(key), float) and type(value) is int:
             node[key] = float(value)
+        elif key == "CUDA_GRAPH" and isinstance(value, bool):
+            node[key] = "on" if value else "off"
     return node
 
 
