@@ -82,7 +82,7 @@ def main() -> None:
                 return {}, label
 
             if device.type == "cuda":  # as trainers do
-                gradients = Replayed(gradients, [p for p in model.parameters() if p.requires_grad])
+                gradients = Replayed(gradients, model)
 
             def step(batch: dict, numbers, gradients=gradients, optim=optim) -> None:
                 image, label = (batch[key].to(device, non_blocking=True) for key in ("img", "label"))

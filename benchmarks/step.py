@@ -102,7 +102,7 @@ def replayed(model, image, label, autocast):
         own()
         return {}, label
 
-    whole = Replayed(step, [p for p in model.parameters() if p.requires_grad])
+    whole = Replayed(step, model)
     return lambda: whole(image, label)
 
 

@@ -4,6 +4,7 @@ Skipped where there is none; DEVICE=cpu runs on the CPU what can run there (scri
 """
 
 import os
+import random
 import re
 import sys
 from pathlib import Path
@@ -124,7 +125,7 @@ def test_replayed_steps_have_the_numbers_of_eager_ones(name, precision):
         trained = [p for p in model.parameters() if p.requires_grad]
         optim = torch.optim.SGD(trained, 0.01, momentum=0.9, weight_decay=5e-4)
         trainer.scaler = scaler = torch.amp.GradScaler("cuda", 2.0**10, enabled=precision == "amp")
-        step = Replayed(trainer.gradients, trained) if replayed else trainer.gradients
+        step = Replayed(trainer.gradients, model) if replayed else trainer.gradients
         for i, size in enumerate((4, 4, 2, 4, 4)):
             optim.param_groups[0]["lr"] = 0.01 / (i + 1)
             image, label = torch.randn(size, 3, 32, 32), torch.randint(3, (size,))
@@ -140,23 +141,54 @@ def test_replayed_steps_have_the_numbers_of_eager_ones(name, precision):
         torch.testing.assert_close(replayed[key], value, rtol=1e-3, atol=1e-5 if precision == "fp32" else 1e-3)
 
 
-@ON_CUDA
-def test_a_step_that_waits_is_told_and_goes_on(capsys):
-    weight = torch.nn.Parameter(torch.ones(3, device=DEVICE))
+class Weight(torch.nn.Module):
+    """A loss whose gradient is factor * image's sum * one draw of the GPU, as `reads` has it."""
 
-    def step(image: torch.Tensor, label: torch.Tensor):
-        weight.grad = None
-        loss = (weight * float(image.sum())).sum() * torch.rand((), device=DEVICE)
+    def __init__(self, reads):
+        super().__init__()
+        self.weight, self.reads, self.factor = torch.nn.Parameter(torch.ones(3, device=DEVICE)), reads, 1.0
+
+    def step(self, image: torch.Tensor, label: torch.Tensor):
+        self.weight.grad = None
+        loss = (self.weight * self.reads(self, image.sum())).sum() * torch.rand((), device=DEVICE)
         loss.backward()
         return {"ce": loss.detach()}, label
 
-    replayed = Replayed(step, [weight])
-    for value in (1.0, 2.0):
+
+def counting(model: Weight, total: torch.Tensor) -> torch.Tensor:
+    model.factor += 1
+    return total * model.factor
+
+
+@ON_CUDA
+@pytest.mark.parametrize(
+    ("reads", "word"),
+    [
+        (lambda model, total: float(total), "waits"),
+        (lambda model, total: total * random.random(), "draws"),
+        (counting, "changes settings"),
+    ],
+)
+def test_a_step_that_cannot_be_replayed_is_told(reads, word, capsys):
+    model = Weight(reads)
+    replayed = Replayed(model.step, model)
+    replayed(torch.ones(2, device=DEVICE), torch.zeros(2, device=DEVICE))
+    assert word in capsys.readouterr().out and replayed.graph is None
+    assert model.weight.grad.isfinite().all()
+
+
+@ON_CUDA
+def test_a_setting_that_changes_is_seen(capsys):
+    model = Weight(lambda model, total: total * model.factor)
+    replayed = Replayed(model.step, model)
+    for factor in (1.0, 3.0):
+        model.factor = factor
+        replayed.look()
         torch.manual_seed(1)
-        replayed(torch.full((2,), value, device=DEVICE), torch.zeros(2, device=DEVICE))
+        replayed(torch.ones(2, device=DEVICE), torch.zeros(2, device=DEVICE))
         torch.manual_seed(1)
-        torch.testing.assert_close(weight.grad, torch.full_like(weight, 2 * value) * torch.rand((), device=DEVICE))
-    assert "waits for the GPU" in capsys.readouterr().out
+        torch.testing.assert_close(model.weight.grad, 2 * factor * torch.rand(3, device=DEVICE)[0].expand(3))
+    assert "have changed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["CILMP", "CoCoOp"])

@@ -45,6 +45,7 @@ class CLIPTrainer(TrainerX):
     unread: Sequence[str] = ()  # options there that are none here
 
     numbers: Numbers | None = None  # of the images that workers leave as bytes
+    replayed: graph.Replayed | None = None  # the steps of a training on one GPU
 
     def __init__(self, cfg, classnames: Sequence[str] | None = None, device: str = ""):
         """classnames: to classify images without a data set.  device: '' is a GPU where there is one."""
@@ -113,7 +114,7 @@ class CLIPTrainer(TrainerX):
         self.model.literal = self.options.get("FORWARD", "fast") == "literal"
         if self.cfg.MODEL.INIT_WEIGHTS:
             self.load_weights(Path(self.cfg.MODEL.INIT_WEIGHTS))
-        self.scaler, self.step, self.differentiate = None, self.model.losses, self.gradients
+        self.scaler, self.step = None, self.model.losses
         trained = [p for p in self.model.parameters() if p.requires_grad]
         if not trained:
             if self.model.state_dict():  # found without a gradient, and kept
@@ -155,7 +156,9 @@ class CLIPTrainer(TrainerX):
 
     def forward_backward(self, batch: Mapping) -> dict:
         image, label = self.parse_batch_train(batch)
-        terms, logits = self.differentiate(image, label)
+        if self.replayed and self.batch_idx == 0:
+            self.replayed.look()
+        terms, logits = (self.replayed or self.gradients)(image, label)
         loss = sum(terms.values())
         self.update(loss)
         if self.batch_idx + 1 == self.num_batches:
@@ -200,8 +203,7 @@ class CLIPTrainer(TrainerX):
         self.train_loader_x = self.spread(self.train_loader_x)
         steps = (self.max_epoch - self.start_epoch) * len(self.train_loader_x)
         if graph.wanted(self.cfg.TRAIN.get("CUDA_GRAPH", "auto"), self.device, steps):
-            trained = [p for p in self.model.parameters() if p.requires_grad]
-            self.differentiate = graph.Replayed(self.gradients, trained)
+            self.replayed = graph.Replayed(self.gradients, self.model)
 
     def before_epoch(self) -> None:
         self.train_loader_x.dataset.epoch.fill_(self.epoch)
@@ -212,6 +214,10 @@ class CLIPTrainer(TrainerX):
         start = time.time()
         super().train()
         self.seconds["train"] = time.time() - start - self.seconds.get("test", 0.0)
+
+    def after_train(self) -> None:
+        self.replayed = None  # a graph would keep its memory through the test
+        super().after_train()
 
     def test(self, split: str | None = None) -> float:
         if parallel.rank():

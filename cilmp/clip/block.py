@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 
 class LayerNorm(nn.LayerNorm):
-    """Computed in fp32, returned in the precision of its input.
+    """Computed in the precision of its weights (fp32 in a half-precision CLIP), returned in that of its input.
 
-    rounded: in a half-precision CLIP its fp32 weights are rounded as the matrices are.  OpenAI's are not, for which a
-    GPU has to convert every token to fp32 and back: an eighth of a training step (benchmarks/NOTES.md).
+    rounded: the weights are, as the matrices of a half-precision CLIP; sums stay fp32.  OpenAI's are not, for which a
+    GPU has to convert every token to fp32 and back: a tenth of a training step (benchmarks/NOTES.md).
     """
 
     rounded = False

@@ -83,7 +83,7 @@ class CLIP(nn.Module):
             raise UserError("This trainer writes prompts into the image tower: it needs a ViT CLIP, not a ResNet.")
         return self.visual(image.to(self.dtype))
 
-    def rows(self, tokens: Tensor) -> Tensor:
+    def read_at(self, tokens: Tensor) -> Tensor:
         """Which token of each text (C, n) is read, (C,)."""
         return {
             "eot": tokens.argmax(-1),  # EOS has the largest id
@@ -96,7 +96,7 @@ class CLIP(nn.Module):
         if self.text.padded:
             return self.context
         if self.text.causal:
-            return int(self.rows(tokens).max()) + 1
+            return int(self.read_at(tokens).max()) + 1
         return int((tokens != self.tokenizer.pad).sum(-1).max())
 
     def sentences(self, tokens: Tensor, m: int = 0) -> tuple[Segment, Tensor]:
@@ -104,7 +104,7 @@ class CLIP(nn.Module):
         that is read.  m: `looked_at`, where a training step must not wait for it."""
         text, m = self.text, m or self.looked_at(tokens)
         real = None if text.padded or text.causal else tokens[:, :m] != self.tokenizer.pad
-        row = self.rows(tokens)
+        row = self.read_at(tokens)
         if text.padded:
             tokens = F.pad(tokens, (0, m - tokens.shape[1]), value=self.tokenizer.pad)
         x = self.token_embedding(tokens[:, :m]) + text.positional_embedding[:m]

@@ -1,12 +1,21 @@
 """When a training's steps are replayed from a CUDA graph; that they are right is shown on a GPU (tests/test_gpu.py)."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
+from reference import KINDS, stand_in
+from step import TOY_STATES, toy
+from yacs.config import CfgNode
 
+from cilmp.analysis.flops import build
 from cilmp.errors import UserError
 from cilmp.trainers.engine import graph, parallel
 from cilmp.trainers.engine.config import default_cfg, merge, read_yaml
 
+IN_STEPS = [kind.__name__ for kind in KINDS.values() if kind.steps == "images"]
+CASES = [pytest.param(name, marks=() if name in ("CILMP", "CoOp") else pytest.mark.slow) for name in IN_STEPS]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
@@ -32,6 +41,76 @@ def test_what_cannot_be_is_refused(monkeypatch, device, processes, word):
     with pytest.raises(UserError, match=word) as told:
         graph.wanted("on", device, 1000)
     assert "TRAIN.CUDA_GRAPH" in str(told.value) and "auto" in str(told.value)
+
+
+@pytest.mark.parametrize("draw", [random.random, np.random.rand, lambda: torch.rand(1)])
+def test_a_draw_on_the_host_is_seen(draw):
+    before = graph.drawn_on_the_host()
+    assert graph.drawn_on_the_host() == before
+    draw()
+    assert graph.drawn_on_the_host() != before
+
+
+def test_a_setting_of_a_module_is_seen():
+    model = torch.nn.Sequential(torch.nn.Dropout(0.1), torch.nn.Linear(2, 2))
+    before = graph.settings(model)
+    model.eval()
+    assert graph.settings(model) == before
+    model[0].p = 0.2
+    assert graph.settings(model) != before
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_step_of_ours_draws_nothing_on_the_host_and_keeps_its_settings(name):
+    """On `meta`, whose draws are a device's; otherwise its graph would not be captured."""
+    model = build(name, toy(), ["nodule", "cyst"], TOY_STATES).to("meta").train()
+    trainer = stand_in(KINDS[name.lower()], model, CfgNode(KINDS[name.lower()].defaults))
+    before = graph.drawn_on_the_host(), graph.settings(model)
+    image, label = torch.empty(2, 3, 32, 32, device="meta"), torch.zeros(2, dtype=torch.long, device="meta")
+    trainer.gradients(image, label)
+    assert (graph.drawn_on_the_host(), graph.settings(model)) == before
+
+
+class Captured(graph.Replayed):
+    """A stand-in for a graph on the CPU: the step on the captured tensors."""
+
+    def capture(self, image, label):
+        self.image, self.label, self.settings = image.clone(), label.clone(), graph.settings(self.model)
+        self.result, self.slopes = {}, [torch.zeros_like(p) for p in self.parameters]
+        self.graph, self.replays = self, 0
+
+    def replay(self):
+        self.replays += 1
+        for slope, own in zip(
+            self.slopes, torch.autograd.grad(loss(self.model, self.image), self.parameters), strict=True
+        ):
+            slope.copy_(own)
+
+
+def loss(model, image):
+    return (model.weight * image.sum() * model.factor).sum()
+
+
+def test_another_shape_and_another_setting_are_launched_as_ever(capsys):
+    model, launched = torch.nn.Linear(3, 1, bias=False), []
+    model.factor = 2.0
+
+    def step(image, label):
+        launched.append(image.shape)
+        model.zero_grad()
+        loss(model, image).backward()
+        return {}, label
+
+    replayed = Captured(step, model)
+    for i, size in enumerate((4, 4, 2, 4)):
+        replayed(torch.full((size,), float(i)), torch.zeros(size))
+        assert model.weight.grad[0, 0] == 2 * i * size
+    assert replayed.replays == 3 and launched == [(2,)]
+    model.factor = 5.0
+    replayed.look()
+    replayed(torch.ones(4), torch.zeros(4))
+    assert model.weight.grad[0, 0] == 20 and replayed.replays == 3
+    assert "have changed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("word", ["on", "off", "auto"])

@@ -6,10 +6,12 @@ A step of prompt learning is thousands of small kernels, and a host needs longer
 
 from __future__ import annotations
 
+import random
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -34,11 +36,13 @@ def wanted(mode: str, device: torch.device, steps: int) -> bool:
 class Replayed:
     """A step, captured at its first call with the shapes found there; of other shapes it is launched as ever.
 
-    What it returns holds until the next call, and so do the gradients.
+    What it returns holds until the next call, and so do the gradients.  model: what the step computes with; where
+    `look` finds that a setting of it in Python has changed, which a graph would not see, steps are launched as ever.
     """
 
-    def __init__(self, step: Step, parameters: Sequence[nn.Parameter]):
-        self.step, self.parameters = step, parameters
+    def __init__(self, step: Step, model: nn.Module):
+        self.step, self.model = step, model
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.graph: torch.cuda.CUDAGraph | None = None
         self.tried = False
 
@@ -55,27 +59,38 @@ class Replayed:
             parameter.grad = slope  # an eager step in between would have put its own there
         return self.result
 
+    def look(self) -> None:
+        """Whether the settings are still those of the capture; it takes milliseconds, and an epoch asks once."""
+        if self.graph is not None and settings(self.model) != self.settings:
+            print("The method's settings have changed: steps are launched kernel by kernel (TRAIN.CUDA_GRAPH)")
+            self.graph = None
+
     def capture(self, image: Tensor, label: Tensor) -> None:
-        """No graph where a step waits for the device, which then is told: a capture would end in an error."""
-        self.image, self.label = image.clone(), label.clone()
-        drawn = torch.cuda.get_rng_state(image.device)
+        """No graph where a step waits for the device, in which a capture would end with an error, or where it draws on
+        the host or counts in Python, which a replay would not; either is told."""
+        self.image, self.label, self.settings = image.clone(), label.clone(), settings(self.model)
+        drawn, host = torch.cuda.get_rng_state(image.device), drawn_on_the_host()
         aside = torch.cuda.Stream(image.device)
         aside.wait_stream(torch.cuda.current_stream(image.device))
+        against = ""
         with torch.cuda.stream(aside):
             for _ in range(WARM):
                 self.step(self.image, self.label)
             try:
                 with never_waiting():
                     self.step(self.image, self.label)
-                waits = False
             except RuntimeError as error:
                 if "synchronizing" not in str(error):
                     raise
-                waits = True
+                against = "waits for the GPU"
         torch.cuda.current_stream(image.device).wait_stream(aside)
         torch.cuda.set_rng_state(drawn, image.device)
-        if waits:
-            print("This step waits for the GPU and is launched kernel by kernel (TRAIN.CUDA_GRAPH)")
+        if drawn_on_the_host() != host:
+            against = "draws random numbers on the CPU"
+        elif settings(self.model) != self.settings:
+            against = "changes settings of its method"
+        if against:
+            print(f"This step {against} and is launched kernel by kernel (TRAIN.CUDA_GRAPH)")
             return
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
@@ -83,6 +98,23 @@ class Replayed:
         self.slopes = [parameter.grad for parameter in self.parameters]
         self.graph = graph
         print("Training steps are replayed from a CUDA graph (TRAIN.CUDA_GRAPH)")
+
+
+def settings(model: nn.Module) -> list:
+    """Numbers and words that modules hold in Python, train or eval aside."""
+    plain = (int, float, str)
+    return [
+        (key, value)
+        for module in model.modules()
+        for key, value in vars(module).items()
+        if isinstance(value, plain) and key != "training"
+    ]
+
+
+def drawn_on_the_host() -> tuple:
+    """The states of its random generators, to be compared."""
+    _, keys, position, *_ = np.random.get_state()
+    return random.getstate(), keys.tolist(), position, torch.default_generator.get_state().tolist()
 
 
 @contextmanager
