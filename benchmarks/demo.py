@@ -20,6 +20,7 @@ from rows import save
 
 import cilmp.trainers  # noqa: F401  registers the trainers
 from cilmp.results import records
+from cilmp.system import cores
 from cilmp.trainers.engine.config import facts, trainers
 from dassl.engine import TRAINER_REGISTRY
 
@@ -36,7 +37,9 @@ def sweep(folder: Path, trainer: str, device: str, tiny: bool) -> subprocess.Pop
     command += ["--", "USE_CUDA", str(device != "cpu"), *(["OPTIM.MAX_EPOCH", "1"] if tiny else [])]
     exact = {"PREC": "fp32", "DROPOUT": "0.0"}
     command += [word for key, value in exact.items() if key in defaults for word in (f"{block}.{key}", value)]
-    return subprocess.Popen(command, env=os.environ | dict(OMP_NUM_THREADS="1"))  # they run at once
+    return subprocess.Popen(
+        command, env=os.environ | dict(OMP_NUM_THREADS=str(max(1, cores() // 4)))
+    )  # they run at once
 
 
 def accuracies(folder: Path) -> dict[tuple[str, str], float]:

@@ -43,17 +43,23 @@ FEW = [*AUTHORS, "--trainers", "CoOp", "CILMP"]
 MANY = "BiomedCoOp CILMP CLIPLoRA CoCoOp CoOp FullFineTune IVLP KgCoOp MaPLe ProGrad PromptSRC TCP VPT".split()
 EVERY = ["--precision", "amp", "--classes", "8", "--batch", "64", "--name", "every", "--trainers", *MANY]
 PARTS = [
-    Part("tests", ["-m", "pytest", "-q", "tests/test_gpu.py"], (115, 65), ["-k", "not fp32"], (*HOUSE, "pytest")),
+    Part(
+        "tests",
+        ["-m", "pytest", "-q", "tests/test_gpu.py"],
+        (120, 65),
+        ["-k", "not fp32 and not resumed"],
+        (*HOUSE, "pytest"),
+    ),
     Part("trace", ["trace.py", "--precision", "bf16"], (25, 25)),
     Part("extraction", ["extraction.py"], (40, 30), ["--tokens", "64"], ("torch", "tqdm", "transformers")),
     Part("epoch", ["epoch.py", "--classes", "8"], (65, 35), ["--images", "640", "--workers", "4"]),
-    Part("step bf16", ["step.py", "--precision", "bf16", *SETTINGS, "--name", "bf16"], (90, 35), FEW),
+    Part("step bf16", ["step.py", "--precision", "bf16", *SETTINGS, "--name", "bf16"], (80, 35), FEW),
     Part("step amp", ["step.py", "--precision", "amp", *FEW, "--name", "amp"], (35, None)),
     Part("step fp32", ["step.py", "--precision", "fp32", *FEW, "--name", "fp32"], (35, None)),
-    Part("step literal", ["step.py", "--precision", "bf16", "--literal", *FEW, "--name", "literal"], (50, None)),
-    Part("step every", ["step.py", *EVERY], (55, None)),
+    Part("step literal", ["step.py", "--precision", "bf16", "--literal", *FEW, "--name", "literal"], (40, None)),
+    Part("step every", ["step.py", *EVERY], (50, None)),
     Part("graph", ["graph.py", "--classes", "8", "--batch", "64"], (30, None)),
-    Part("demo", ["demo.py", "--trainers", "CoOp", "CILMP"], (60, 45), ["--trainers", "CoOp"], (*HOUSE, "sklearn")),
+    Part("demo", ["demo.py", "--trainers", "CoOp", "CILMP"], (80, 45), ["--trainers", "CoOp"], (*HOUSE, "sklearn")),
 ]
 TINY = {  # arguments that make of each part a toy
     "tests": ["-k", "CoOp and fp32"],
