@@ -1,6 +1,8 @@
 """When a training's steps are replayed from a CUDA graph; that they are right is shown on a GPU (tests/test_gpu.py)."""
 
 import random
+from contextlib import contextmanager
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -111,6 +113,28 @@ def test_another_shape_and_another_setting_are_launched_as_ever(capsys):
     replayed(torch.ones(4), torch.zeros(4))
     assert model.weight.grad[0, 0] == 20 and replayed.replays == 3
     assert "have changed" in capsys.readouterr().out
+
+
+def test_a_capture_that_fails_is_one_line(monkeypatch):
+    stand_in = MagicMock()
+    stand_in.CUDAGraph, stand_in.get_sync_debug_mode.return_value = object, 0
+
+    @contextmanager
+    def broken(whole):
+        try:
+            yield
+        finally:
+            raise RuntimeError("capture ended")
+
+    def step(image, label):
+        if stand_in.set_rng_state.called:  # behind the steps that warm up
+            raise RuntimeError("out of memory.\nA long story")
+        return {}, label
+
+    stand_in.graph = broken
+    monkeypatch.setattr(torch, "cuda", stand_in)
+    with pytest.raises(UserError, match=r"\(out of memory\): set TRAIN.CUDA_GRAPH off\.$"):
+        graph.Replayed(step, torch.nn.Linear(1, 1))(torch.ones(1), torch.ones(1))
 
 
 @pytest.mark.parametrize("word", ["on", "off", "auto"])

@@ -93,8 +93,12 @@ class Replayed:
             print(f"This step {against} and is launched kernel by kernel (TRAIN.CUDA_GRAPH)")
             return
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self.result = self.step(self.image, self.label)
+        try:
+            with torch.cuda.graph(graph):
+                self.result = self.step(self.image, self.label)
+        except RuntimeError as error:  # what ends a capture hides what went wrong in it
+            why = str(error.__context__ or error).strip().splitlines()[0].rstrip(".")
+            raise UserError(f"A training step cannot be captured ({why}): set TRAIN.CUDA_GRAPH off.") from None
         self.slopes = [parameter.grad for parameter in self.parameters]
         self.graph = graph
         print("Training steps are replayed from a CUDA graph (TRAIN.CUDA_GRAPH)")
