@@ -41,8 +41,8 @@ def wanted(cfg: CfgNode) -> bool:
             raise UserError(f"DATALOADER.AUGMENT device {fault}: change that, or leave DATALOADER.AUGMENT out.")
     if not cfg.DATASET.get("CACHE_MB", 0):
         raise UserError(
-            "DATALOADER.AUGMENT device keeps the training images on the device, and DATASET.CACHE_MB, the most they may "
-            "take there, is 0: set it, to 2000 for example."
+            "DATALOADER.AUGMENT device keeps the training images on the device, and DATASET.CACHE_MB, the most they "
+            "may take there, is 0: set it, to 2000 for example."
         )
     return True
 
@@ -102,7 +102,7 @@ class Cropper:
 
 
 def weights(count: Tensor, size: int, pixels: Tensor, filter: Callable[[Tensor], Tensor]) -> Tensor:
-    """(B, R, W) of W pixels in each of R new ones where an image has count (B, 1, 1) of them: whole numbers, 2**22 in all.
+    """Of W pixels in each of R new ones, (B, R, W), where an image has count (B, 1, 1) of them: whole, 2**22 in all.
 
     As Pillow's Resample.c: a filter around the new pixel's centre, made wider where the image becomes smaller.
     """
