@@ -90,9 +90,7 @@ def test_order_and_draws_are_those_of_the_loader(items, batch):
     for device in (False, True):
         torch.manual_seed(3)
         batches = loader(settings(), items, batch)
-        shown = (lambda image: image) if not device else None
-        if device:
-            batches, shown = crops.on_device(batches, CPU)
+        batches, shown = crops.on_device(batches, CPU) if device else (batches, lambda image: image)
         found = []
         for epoch in range(2):
             batches.dataset.epoch.fill_(epoch)

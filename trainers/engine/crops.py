@@ -148,7 +148,7 @@ def on_device(loader: DataLoader, device: torch.device) -> tuple[DataLoader, Cro
             f"DATASET.CACHE_MB {images.cfg.DATASET.CACHE_MB}: raise it, or leave DATALOADER.AUGMENT out."
         )
     cropper = Cropper(images, device)
-    print(f"{len(images)} training images, {images.memory.nbytes / 2**20:.0f} MB, are augmented on {device.type}")
+    print(f"{len(images)} training images, {images.memory.nbytes / 2**20:.1f} MB, are augmented on {device.type}")
     same = dict(batch_size=loader.batch_size, sampler=loader.sampler, drop_last=loader.drop_last)
     same |= dict(generator=loader.generator, pin_memory=loader.pin_memory)
     return type(loader)(Crops(images), **same), cropper
