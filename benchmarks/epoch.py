@@ -3,8 +3,9 @@
     python benchmarks/epoch.py --workers 4 16 --out benchmarks/results
 
 ViT-B/16 and states 32 x 4096 at random, C = 8 and 22, B = 64, fp16 on a GPU; 1,000 JPEG files of 640 x 480 through the
-training's own loader, read from disk or kept decoded (DATASET.CACHE_MB).  Of each setting the second epoch counts:
-the loader alone, the steps alone on one batch that is there, and both together, as a run has them.
+training's own loader: read from disk, kept decoded (DATASET.CACHE_MB), or on the device (DATALOADER.AUGMENT), where
+no worker is needed.  Of each setting the second epoch counts: the batches alone, until their numbers are on the device;
+the steps alone on one that is there; and both together, as a run has them.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch import Tensor
 from cilmp.analysis.flops import STATES, build, vit_b16
 from cilmp.devices import keep_memory
 from cilmp.trainers.engine.config import default_cfg
+from cilmp.trainers.engine.crops import on_device
 from cilmp.trainers.engine.graph import Replayed
 from cilmp.trainers.engine.loading import Images
 from cilmp.trainers.engine.workers import Spread, as_bytes
@@ -44,16 +46,20 @@ def draw(folder: Path, count: int, classes: int) -> list[Datum]:
     return items
 
 
-def loader(items: list[Datum], batch: int, workers: int, kept: bool, side: int):
-    """As a trainer has it, and what makes numbers of its bytes."""
+def loader(items: list[Datum], batch: int, workers: int, source: str, side: int, device: torch.device):
+    """As a trainer has it, and what makes numbers on the device of its images."""
     cfg = default_cfg()
     cfg.set_new_allowed(True)
     cfg.INPUT.SIZE, cfg.SEED = (side, side), 1
-    cfg.DATALOADER.NUM_WORKERS, cfg.DATASET.CACHE_MB = workers, 4000 if kept else 0
+    cfg.DATALOADER.NUM_WORKERS, cfg.DATASET.CACHE_MB = workers, 0 if source == "files" else 4000
     transform = build_transform(cfg, is_train=True)
     options = dict(data_source=items, batch_size=batch, tfm=transform, is_train=True, dataset_wrapper=Images)
-    whole = build_data_loader(cfg, "RandomSampler", **options)
-    return (whole, None) if workers < 2 else (Spread(whole, workers), as_bytes(whole.dataset))
+    batches, numbers = build_data_loader(cfg, "RandomSampler", **options), lambda image: image
+    if source == "device":
+        return on_device(batches, device)
+    if workers > 1:
+        batches, numbers = Spread(batches, workers), as_bytes(batches.dataset)
+    return batches, lambda image: numbers(image.to(device, non_blocking=True))
 
 
 def main() -> None:
@@ -84,33 +90,33 @@ def main() -> None:
             if device.type == "cuda":  # as trainers do
                 gradients = Replayed(gradients, model)
 
-            def step(batch: dict, numbers, gradients=gradients, optim=optim) -> None:
-                image, label = (batch[key].to(device, non_blocking=True) for key in ("img", "label"))
-                gradients(numbers(image) if numbers else image, label)
+            def step(image: Tensor, label: Tensor, gradients=gradients, optim=optim) -> None:
+                gradients(image, label.to(device, non_blocking=True))
                 optim.step()
 
-            for workers in args.workers:
-                for kept in (False, True):
-                    batches, numbers = loader(items, args.batch, workers, kept, clip.resolution)
-                    here = {key: next(iter(batches))[key].to(device) for key in ("img", "label")}
-                    step(here, numbers)
-                    seconds = {}
-                    for what, feed, run in (
-                        ("loader", batches, lambda batch, numbers: None),
-                        ("steps", [here] * len(batches), step),
-                        ("both", batches, step),
-                    ):
-                        synchronise(device)
-                        start = time.perf_counter()
-                        for batch in feed:
-                            run(batch, numbers)
-                        synchronise(device)
-                        seconds[f"{what}_seconds"] = time.perf_counter() - start
-                    row = dict(classes=classes, batch=args.batch, images=args.images, workers=workers)
-                    rows.append(row | dict(source="memory" if kept else "files") | seconds)
-                    print(rows[-1], flush=True)
-                    if args.out:
-                        save(args.out, "epoch", rows, device, args.precision)
+            settings = [(workers, source) for workers in args.workers for source in ("files", "memory")]
+            for workers, source in [(0, "device"), *settings]:
+                batches, numbers = loader(items, args.batch, workers, source, clip.resolution, device)
+                first = next(iter(batches))
+                here = numbers(first["img"]), first["label"].to(device)
+                step(*here)
+                seconds = {}
+                for what, feed, run in (
+                    ("loader", batches, lambda batch, numbers: numbers(batch["img"])),
+                    ("steps", [here] * len(batches), lambda batch, numbers, step=step: step(*batch)),
+                    ("both", batches, lambda batch, numbers, step=step: step(numbers(batch["img"]), batch["label"])),
+                ):
+                    synchronise(device)
+                    start = time.perf_counter()
+                    for batch in feed:
+                        run(batch, numbers)
+                    synchronise(device)
+                    seconds[f"{what}_seconds"] = time.perf_counter() - start
+                row = dict(classes=classes, batch=args.batch, images=args.images, workers=workers, source=source)
+                rows.append(row | seconds)
+                print(rows[-1], flush=True)
+                if args.out:
+                    save(args.out, "epoch", rows, device, args.precision)
 
 
 if __name__ == "__main__":

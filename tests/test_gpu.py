@@ -9,10 +9,12 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 from models import CLASSNAMES, random_clip
+from PIL import Image
 from reference import FILES, KINDS, build, load, named, stand_in
 from step import memory
 from yacs.config import CfgNode
@@ -24,10 +26,14 @@ from cilmp.clip.towers import ImageTower, TextTower
 from cilmp.errors import exit_on_user_error
 from cilmp.results import records
 from cilmp.trainers import method as base
-from cilmp.trainers.engine import parallel
+from cilmp.trainers.engine import crops, parallel
 from cilmp.trainers.engine.config import default_cfg
 from cilmp.trainers.engine.graph import Replayed, never_waiting
+from cilmp.trainers.engine.loading import Images
 from cilmp.trainers.method import Task
+from dassl.data.data_manager import build_data_loader
+from dassl.data.datasets import Datum
+from dassl.data.transforms import build_transform
 from dassl.optim import build_optimizer
 
 DEVICE = torch.device(os.environ.get("DEVICE", "cuda"))
@@ -251,6 +257,32 @@ def test_a_run_ends_the_same_with_and_without_a_graph(run, tmp_path):
     assert ends[0][0] == pytest.approx(ends[1][0], abs=0.5)
     assert len(losses[0]) == 12 and losses[0] == pytest.approx(losses[1], abs=1e-3)
     assert ["replayed" in said for _, said in ends] == [False, True]
+
+
+@ON_CUDA
+@pytest.mark.parametrize("products", ["highest", "high"])
+def test_crops_are_those_of_the_cpu(tmp_path, request, products):
+    """Byte by byte, with TF32 too, and the host never waits."""
+    cfg = default_cfg()
+    cfg.SEED, cfg.INPUT.SIZE, cfg.DATASET.CACHE_MB, cfg.DATALOADER.NUM_WORKERS = 1, (224, 224), 100, 0
+    for i in range(8):
+        pixels = np.random.default_rng(i).integers(0, 256, (200 + 40 * i, 500 - 30 * i, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    items = [Datum(str(tmp_path / f"{i}.png"), i, classname=str(i)) for i in range(8)]
+    options = dict(batch_size=8, tfm=build_transform(cfg, is_train=True), dataset_wrapper=Images)
+    (batches, there), (_, here) = (
+        crops.on_device(build_data_loader(cfg, "SequentialSampler", items, **options), torch.device(kind))
+        for kind in (DEVICE, "cpu")
+    )
+    batch = next(iter(batches))["img"]
+    exact = here(batch)
+    before = torch.get_float32_matmul_precision()
+    request.addfinalizer(lambda: torch.set_float32_matmul_precision(before))
+    torch.set_float32_matmul_precision(products)
+    there(batch)  # mean and deviation go there once
+    with never_waiting():
+        found = there(batch)
+    torch.testing.assert_close(found.cpu(), exact, rtol=1e-6, atol=1e-6)  # a byte is 0.014 and more
 
 
 @pytest.mark.parametrize("name", DEPTHS)

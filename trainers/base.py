@@ -21,7 +21,7 @@ from cilmp.clip.backbones import load_clip, pixels_of
 from cilmp.clip.model import CLIP
 from cilmp.devices import choose, keep_memory
 from cilmp.errors import UserError, brief
-from cilmp.trainers.engine import checkpoints, graph, parallel, pixels, provenance
+from cilmp.trainers.engine import checkpoints, crops, graph, parallel, pixels, provenance
 from cilmp.trainers.engine.config import classes_of
 from cilmp.trainers.engine.loading import Images
 from cilmp.trainers.engine.ranges import Range
@@ -46,6 +46,7 @@ class CLIPTrainer(TrainerX):
 
     numbers: Numbers | None = None  # of the images that workers leave as bytes
     replayed: graph.Replayed | None = None  # the steps of a training on one GPU
+    cropper: crops.Cropper | None = None  # of the training images, where they are augmented on the device
 
     def __init__(self, cfg, classnames: Sequence[str] | None = None, device: str = ""):
         """classnames: to classify images without a data set.  device: '' is a GPU where there is one."""
@@ -66,6 +67,7 @@ class CLIPTrainer(TrainerX):
         self.device = choose(self.device_name, accelerate=self.cfg.USE_CUDA)
         keep_memory(self.device)
         if self.classnames is None:
+            self.crops = self.steps == "images" and crops.wanted(self.cfg)
             dm = DataManager(self.cfg, dataset_wrapper=Images)
             self.train_loader_x, self.train_loader_u = dm.train_loader_x, dm.train_loader_u
             self.val_loader, self.test_loader = map(self.spread, (dm.val_loader, dm.test_loader))
@@ -152,6 +154,8 @@ class CLIPTrainer(TrainerX):
         return self.numbers(image) if self.numbers else image, label
 
     def parse_batch_train(self, batch: Mapping) -> tuple[Tensor, Tensor]:
+        if self.cropper:
+            batch = {**batch, "img": self.cropper(batch["img"])}
         return self.parse_batch_test(batch)  # Dassl's own adds the domain
 
     def forward_backward(self, batch: Mapping) -> dict:
@@ -200,6 +204,8 @@ class CLIPTrainer(TrainerX):
             seed = max(self.cfg.SEED, 0)
             self.train_loader_x = parallel.share(self.train_loader_x, seed)
             set_random_seed(seed + parallel.rank())  # each process its own augmentation and dropout
+        if self.crops:
+            self.train_loader_x, self.cropper = crops.on_device(self.train_loader_x, self.device)
         self.train_loader_x = self.spread(self.train_loader_x)
         steps = (self.max_epoch - self.start_epoch) * len(self.train_loader_x)
         if graph.wanted(self.cfg.TRAIN.get("CUDA_GRAPH", "auto"), self.device, steps):

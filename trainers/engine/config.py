@@ -33,6 +33,7 @@ def default_cfg() -> CfgNode:
     cfg.INPUT.KEPT = []  # of FOLLOWED, what was set to the very default: it is the user's, not the backbone's
     cfg.INPUT.TRANSFORMS = ("random_resized_crop", "random_flip", "normalize")
     cfg.DATALOADER.NUM_WORKERS = 8
+    cfg.DATALOADER.AUGMENT = "workers"  # or "device", on which the training images then stay (DATASET.CACHE_MB)
     cfg.DATALOADER.TEST.BATCH_SIZE = 100
     cfg.OPTIM.NAME, cfg.OPTIM.LR_SCHEDULER = "sgd", "cosine"  # what every prompt learner of the field uses
     cfg.OPTIM.WARMUP_EPOCH, cfg.OPTIM.WARMUP_TYPE, cfg.OPTIM.WARMUP_CONS_LR = 1, "constant", 1e-5

@@ -21,17 +21,28 @@ from dassl.data.transforms import build_transform
 @contextmanager
 def drawing(*key: int) -> Iterator[None]:
     """Inside, all random generators of the CPU are functions of the key; behind, they are as they were before."""
+    with undrawn():
+        seed(*key)
+        yield
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Behind it, the random generators of the CPU are as they were before."""
     before = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
-    seeds = np.random.SeedSequence(key).generate_state(3).tolist()
-    random.seed(seeds[0])
-    np.random.seed(seeds[1])
-    torch.default_generator.manual_seed(seeds[2])  # not torch.manual_seed, which seeds a GPU as well
     try:
         yield
     finally:
         random.setstate(before[0])
         np.random.set_state(before[1])
         torch.default_generator.set_state(before[2])
+
+
+def seed(*key: int) -> None:
+    seeds = np.random.SeedSequence(key).generate_state(3).tolist()
+    random.seed(seeds[0])
+    np.random.seed(seeds[1])
+    torch.default_generator.manual_seed(seeds[2])  # not torch.manual_seed, which seeds a GPU as well
 
 
 class Images(DatasetWrapper):
