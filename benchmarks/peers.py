@@ -1,9 +1,8 @@
 """A training step of the reference implementations beside ours: seconds and extra memory of forward, loss and backward.
 
-    python benchmarks/peers.py --coop CoOp --maple multimodal-prompt-learning --promptsrc PromptSRC --cilmp cilmp \
-        --out benchmarks/results
+    python benchmarks/peers.py --coop FOLDER --maple FOLDER --promptsrc FOLDER --cilmp FOLDER --out benchmarks/results
 
-Each flag names a checkout of yours; its code runs, unchanged, in a process of its own: its own trainer builds the model
+Each folder is a checkout of yours; its code runs, unchanged, in a process of its own: its own trainer builds the model
 and takes the step, with our Dassl, the options of ours, and an optimiser that does nothing.  Ours has a second process,
 as benchmarks/step.py builds it, and the two take turns step by step, so that a slow minute hits both alike.
 ViT-B/16 with the same random weights on both sides, fp32, states 32 x 4096; eager on a GPU too.  --tiny is a toy that
@@ -87,6 +86,8 @@ def theirs(setting: Setting) -> tuple[Callable, torch.nn.Module]:
 
     stand_in(setting, {name.removeprefix("text."): value for name, value in clip.state_dict().items()})
     dassl.engine.TRAINER_REGISTRY = Registry("TRAINER")  # theirs bear the names of ours
+    for name in [name for name in sys.modules if name.split(".")[0] in ("clip", "trainers")]:
+        del sys.modules[name]  # OpenAI's package, where ours has loaded it, has the name of theirs
     sys.path.insert(0, str(setting.checkout / setting.inside))
     importlib.import_module("clip.clip")._download = lambda *_, **__: ""
     module = importlib.import_module(f"trainers.{setting.trainer.lower()}")
@@ -107,12 +108,13 @@ def stand_in(setting: Setting, weights: dict[str, torch.Tensor]) -> None:
     """What a reference takes for granted, for this process: downloaded files, a GPU, half precision.
 
     Nothing is read from disk: CLIP's archive has the given weights, an LLM's states of a class are random.  On a CPU
-    `.cuda()` leaves things where they are.  `.half()` does nothing, for MaPLe, PromptSRC and CILMP write halves into
-    their fp32 model, which then does not run.
+    `.cuda()` leaves things where they are.  Halves are floats, for MaPLe, PromptSRC and CILMP write some into their
+    fp32 model, which then does not run.
     """
     archive = SimpleNamespace(state_dict=lambda: dict(weights), eval=lambda: archive)
     torch.jit.load = lambda *_, **__: archive
     torch.load = lambda *_, **__: torch.randn(setting.states())
+    torch.float16 = torch.float32
     absent = ["half"] + (["cuda"] if setting.device.type == "cpu" else [])
     for kind in (torch.Tensor, torch.nn.Module):
         for name in absent:
