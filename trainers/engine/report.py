@@ -53,9 +53,9 @@ def describe(trainer, cfg: CfgNode, seconds: dict, config: str, model_dir: str) 
     }
 
 
-def commit() -> str:
-    """The checkout's commit; '' outside of one, or where git is missing."""
-    here = Path(__file__).resolve().parent
+def commit(folder: Path | None = None) -> str:
+    """Of the checkout that a folder lies in, ours if none is named; '' outside of one, or where git is missing."""
+    here = folder or Path(__file__).resolve().parent
     try:
         run = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
     except OSError:
