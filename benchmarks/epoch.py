@@ -58,7 +58,8 @@ def loader(items: list[Datum], batch: int, workers: int, source: str, side: int,
     if source == "device":
         return on_device(batches, device)
     if workers > 1:
-        batches, numbers = Spread(batches, workers), as_bytes(batches.dataset)
+        dataset, numbers = as_bytes(batches.dataset)
+        batches = Spread(batches, workers, dataset)
     return batches, lambda image: numbers(image.to(device, non_blocking=True))
 
 

@@ -112,4 +112,5 @@ def stand_in(kind, model, options, precision="fp32"):
     trainer.precision, trainer.scaler = precision, None
     trainer.device = next(model.parameters()).device
     trainer.model_zero_grad = lambda: model.zero_grad()
+    trainer.model_backward = lambda loss: loss.backward()
     return trainer

@@ -130,7 +130,11 @@ def test_replayed_steps_have_the_numbers_of_eager_ones(name, precision):
         trainer = stand_in(kind, model, CfgNode(kind.defaults), precision)
         trained = [p for p in model.parameters() if p.requires_grad]
         optim = torch.optim.SGD(trained, 0.01, momentum=0.9, weight_decay=5e-4)
-        trainer.scaler = scaler = torch.amp.GradScaler("cuda", 2.0**10, enabled=precision == "amp")
+        scaled = dict(init_scale=2.0**10, enabled=precision == "amp")
+        scaler = (
+            torch.cuda.amp.GradScaler(**scaled) if torch.__version__ < "2.3" else torch.amp.GradScaler("cuda", **scaled)
+        )
+        trainer.scaler = scaler
         step = Replayed(trainer.gradients, model) if replayed else trainer.gradients
         for i, size in enumerate((4, 4, 2, 4, 4)):
             optim.param_groups[0]["lr"] = 0.01 / (i + 1)

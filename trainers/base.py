@@ -44,6 +44,9 @@ class CLIPTrainer(TrainerX):
     means: dict[str, dict[str, str]] = {}  # of a value there, where it is another one here: {option: {theirs: ours}}
     unread: Sequence[str] = ()  # options there that are none here
 
+    # do the losses of a step depend on tensors alone, so that it may be replayed?  None: those of this toolbox do
+    steady: bool | None = None
+
     numbers: Numbers | None = None  # of the images that workers leave as bytes
     replayed: graph.Replayed | None = None  # the steps of a training on one GPU
     cropper: crops.Cropper | None = None  # of the training images, where they are augmented on the device
@@ -67,7 +70,7 @@ class CLIPTrainer(TrainerX):
         self.device = choose(self.device_name, accelerate=self.cfg.USE_CUDA)
         keep_memory(self.device)
         if self.classnames is None:
-            self.crops = self.steps == "images" and crops.wanted(self.cfg)
+            self.crops = self.steps == "images" and crops.wanted(self.cfg, self.parses)
             dm = DataManager(self.cfg, dataset_wrapper=Images)
             self.train_loader_x, self.train_loader_u = dm.train_loader_x, dm.train_loader_u
             self.val_loader, self.test_loader = map(self.spread, (dm.val_loader, dm.test_loader))
@@ -82,10 +85,19 @@ class CLIPTrainer(TrainerX):
     def spread(self, loader: DataLoader | None) -> DataLoader | Spread | None:
         """With every batch read by as many workers as there are cores for; one that reads no files as it is."""
         workers = min(self.cfg.DATALOADER.NUM_WORKERS, system.cores())
-        if loader is None or not loader.num_workers or workers < 2:
+        if loader is None or isinstance(loader, Spread) or not loader.num_workers or workers < 2:
             return loader
-        self.numbers = as_bytes(loader.dataset) or self.numbers
-        return Spread(loader, workers)
+        dataset, numbers = loader.dataset, None
+        if self.parses:
+            dataset, numbers = as_bytes(dataset)
+            self.numbers = numbers or self.numbers
+        return Spread(loader, workers, dataset)
+
+    @property
+    def parses(self) -> bool:
+        """Are batches parsed here?  A subclass that does it itself gets images as numbers."""
+        own, parts = type(self), ("parse_batch_train", "parse_batch_test")
+        return all(getattr(own, part) is getattr(CLIPTrainer, part) for part in parts)
 
     def require_validation(self) -> None:
         """Where it is asked for; Dassl would let the test images stand in for it."""
@@ -160,38 +172,65 @@ class CLIPTrainer(TrainerX):
 
     def forward_backward(self, batch: Mapping) -> dict:
         image, label = self.parse_batch_train(batch)
-        if self.replayed and self.batch_idx == 0:
-            self.replayed.look()
-        terms, logits = (self.replayed or self.gradients)(image, label)
-        loss = sum(terms.values())
-        self.update(loss)
+        terms, logits = self.replay(image, label) if self.replayed else self.launch(image, label)
         if self.batch_idx + 1 == self.num_batches:
             self.end_of_epoch()
             self.update_lr()
+        loss = sum(terms.values())
         shown = terms if len(terms) > 1 else {}
         return {"loss": loss, "acc": compute_accuracy(logits, label)[0].squeeze(), **shown}
 
+    def launch(self, image: Tensor, label: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """A step -> its losses and logits (B, C)."""
+        with self.autocast():
+            losses, logits = self.step(image, label)
+        self.update(losses)
+        return {name: value.detach() for name, value in losses.items()}, logits.detach()
+
+    def update(self, losses: Mapping[str, Tensor]) -> None:
+        """Backward and one step of the optimiser."""
+        self.model_zero_grad()
+        self.backward(losses)
+        self.advance()
+
+    def backward(self, losses: Mapping[str, Tensor]) -> None:
+        """Fill the gradients, scaled where there is a scaler."""
+        loss = sum(losses.values())
+        if self.scaler is None:
+            self.model_backward(loss)
+        else:
+            self.scaler.scale(loss).backward()
+
+    def advance(self) -> None:
+        """One step of the optimiser, along the gradients that are there."""
+        if self.scaler is None:
+            self.model_update()
+        else:
+            self.scaler.step(self.optim)
+            self.scaler.update()
+
+    # the same, its forward and backward replayed from a graph
+
+    def replay(self, image: Tensor, label: Tensor) -> tuple[Mapping[str, Tensor], Tensor]:
+        if self.batch_idx == 0:
+            self.replayed.look()
+        terms, logits = self.replayed(image, label)
+        if self.scaler is None:
+            self.watch(sum(terms.values()))
+        self.advance()
+        return terms, logits
+
     def gradients(self, image: Tensor, label: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """The losses and logits (B, C) of a batch, and in the parameters their gradients."""
+        """What is captured: the losses and logits (B, C) of a batch, and in the parameters their gradients."""
         self.model_zero_grad()
         with self.autocast():
             losses, logits = self.step(image, label)
         self.backward(losses)
         return {name: value.detach() for name, value in losses.items()}, logits.detach()
 
-    def backward(self, losses: Mapping[str, Tensor]) -> None:
-        """Fill the gradients, scaled where there is a scaler."""
-        loss = sum(losses.values())
-        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
-
-    def update(self, loss: Tensor) -> None:
-        """One step of the optimiser, unless the loss is seen to be infinite or NaN."""
-        if self.scaler is None:
-            self.watch(loss)
-            self.model_update()
-        else:
-            self.scaler.step(self.optim)
-            self.scaler.update()
+    def watch(self, loss: Tensor) -> None:
+        if not (loss.is_cuda and torch.cuda.is_current_stream_capturing()):  # that loss is watched at each replay
+            super().watch(loss)
 
     def end_of_epoch(self) -> None:
         """After the last step of an epoch, before its checkpoint."""
@@ -204,11 +243,12 @@ class CLIPTrainer(TrainerX):
             seed = max(self.cfg.SEED, 0)
             self.train_loader_x = parallel.share(self.train_loader_x, seed)
             set_random_seed(seed + parallel.rank())  # each process its own augmentation and dropout
-        if self.crops:
+        if self.crops and not self.cropper:
             self.train_loader_x, self.cropper = crops.on_device(self.train_loader_x, self.device)
         self.train_loader_x = self.spread(self.train_loader_x)
         steps = (self.max_epoch - self.start_epoch) * len(self.train_loader_x)
-        if graph.wanted(self.cfg.TRAIN.get("CUDA_GRAPH", "auto"), self.device, steps):
+        steady = graph.of_this_house(self) if self.steady is None else self.steady
+        if graph.wanted(self.cfg.TRAIN.get("CUDA_GRAPH", "auto"), self.device, steps, steady):
             self.replayed = graph.Replayed(self.gradients, self.model)
 
     def before_epoch(self) -> None:

@@ -58,7 +58,7 @@ class InformedContext(Context):
         s = (self.clip.logit_scale.exp() * cosine).amax(1).mean(0)
         if len(s) == 1:
             return s == s
-        off = s - s.mean()
+        off = (s - s.mean()).to(torch.promote_types(s.dtype, torch.float32))  # whose square a half may not hold
         # the standard deviation of these very numbers: where s is one number up to rounding, s.std() may be 0 and none
         # of them within it
         return off.abs() <= self.tau * (off.square().sum() / (len(s) - 1)).sqrt()

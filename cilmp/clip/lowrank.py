@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from cilmp.clip.attention import Keys, for_each, split_heads
+from cilmp.clip.block import LayerNorm
 from cilmp.devices import exactly
 
 
@@ -26,7 +27,7 @@ class LowRank:
     z: Tensor
     basis: Tensor
     offset: Tensor | None = None
-    norm: nn.LayerNorm | None = None
+    norm: LayerNorm | None = None
     unit: tuple[Tensor, Tensor] | None = None
 
     def dense(self) -> Tensor:
@@ -56,7 +57,7 @@ def standard(z: Tensor, U: Tensor, eps: float, o: Tensor | None = None) -> tuple
 
 
 def low_rank_keys(
-    tokens: LowRank, ln: nn.LayerNorm | None, weight: Tensor, bias: Tensor, heads: int, hidden: Tensor | None = None
+    tokens: LowRank, ln: LayerNorm | None, weight: Tensor, bias: Tensor, heads: int, hidden: Tensor | None = None
 ) -> Keys:
     """Keys of low-rank tokens (their own norm aside) behind a LayerNorm, without leaving the low rank.
 
@@ -71,9 +72,10 @@ def low_rank_keys(
         z, U = tokens.z.to(exact), tokens.basis.to(exact)
         o = None if tokens.offset is None else tokens.offset.to(exact)  # (1, C or 1, n, D)
         weight, bias = weight.to(exact), bias.to(exact)
-        gain = torch.ones_like(U[:, 0]) if ln is None else ln.weight.to(exact)
+        gain = torch.ones_like(U[:, 0])
         if ln is not None:
-            bias = torch.addmv(bias, weight, ln.bias.to(exact))
+            gain, beta = (p.to(dtype if ln.rounded else exact).to(exact) for p in (ln.weight, ln.bias))
+            bias = torch.addmv(bias, weight, beta)
         if ln is not None and tokens.unit is not None:
             z, U = tokens.unit
         else:

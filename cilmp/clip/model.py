@@ -76,7 +76,9 @@ class CLIP(nn.Module):
         return padded(ids, self.context, self.tokenizer.pad).to(self.token_embedding.weight.device)
 
     def encode_image(self, image: Tensor, prompts: Sequence[Tensor] = (), literal: bool = False) -> Tensor:
-        """(B, 3, R, R) -> (B, E).  UserError for prompts where the image tower is no transformer."""
+        """(B, 3, R, R) -> (B, E).  UserError for prompts where the image tower is no transformer, and for bytes."""
+        if not image.is_floating_point():
+            raise UserError(f"Images of {image.dtype} are no numbers yet: a trainer's parse_batch_test makes them.")
         if isinstance(self.visual, ImageTower):
             return self.visual(image, prompts, literal)
         if prompts:

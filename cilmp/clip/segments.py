@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cilmp.clip.attention import Keys, attend, split_heads
-from cilmp.clip.block import Block
+from cilmp.clip.block import Block, LayerNorm
 from cilmp.clip.lowrank import LowRank, low_rank_keys
 from cilmp.clip.packing import Packing
 
@@ -41,7 +41,7 @@ class Segment:
         """(B or 1, C or 1, n, D), packed ones in the places of their classes."""
         return self.packing.pad(self.tokens) if self.packing else self.tokens
 
-    def normed(self, norm: nn.LayerNorm) -> Segment:
+    def normed(self, norm: LayerNorm) -> Segment:
         """Every token behind a LayerNorm."""
         if isinstance(self.x, LowRank):
             return replace(self, x=replace(self.x, norm=norm))

@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 
 from cilmp.analysis.flops import build
 from cilmp.errors import UserError
+from cilmp.trainers.coop import CoOp
 from cilmp.trainers.engine import graph, parallel
 from cilmp.trainers.engine.config import default_cfg, merge, read_yaml
 
@@ -35,6 +36,16 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 def test_where_it_pays(monkeypatch, mode, device, steps, processes, expected):
     monkeypatch.setattr(parallel, "size", lambda: processes)
     assert graph.wanted(mode, device, steps) is expected
+
+
+def test_only_steps_of_this_house_are_replayed_unasked():
+    ours = stand_in(CoOp, build("CoOp", toy(), ["nodule", "cyst"], TOY_STATES), CfgNode(CoOp.defaults))
+    assert graph.of_this_house(ours)
+    theirs = type("Theirs", (CoOp,), {"__module__": "elsewhere"})
+    assert not graph.of_this_house(stand_in(theirs, ours.model, CfgNode(CoOp.defaults)))
+    ours.model.__class__ = type("Method", (type(ours.model),), {"__module__": "elsewhere"})
+    assert not graph.of_this_house(ours)
+    assert not graph.wanted("auto", CUDA, 1000, steady=False) and graph.wanted("on", CUDA, 1000, steady=False)
 
 
 @pytest.mark.parametrize(("device", "processes", "word"), [(CPU, 1, "on cpu"), (CUDA, 2, "several processes")])
@@ -120,7 +131,7 @@ def test_a_capture_that_fails_is_one_line(monkeypatch):
     stand_in.CUDAGraph, stand_in.get_sync_debug_mode.return_value = object, 0
 
     @contextmanager
-    def broken(whole):
+    def broken(whole, capture_error_mode):
         try:
             yield
         finally:

@@ -1,13 +1,18 @@
 """Batches that several workers read, as bytes, are those of the loader: same images, order, draws and numbers."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 from finished import trained
+from models import random_clip
 from PIL import Image
 from torch.utils.data import Dataset
 
 from cilmp import system
+from cilmp.errors import UserError
+from cilmp.trainers.coop import CoOp
 from cilmp.trainers.engine.config import default_cfg
 from cilmp.trainers.engine.loading import Images
 from cilmp.trainers.engine.workers import Spread, as_bytes, joined
@@ -75,8 +80,8 @@ def test_bytes_become_the_numbers_of_torchvision(tmp_path):
     items = [Datum(str(tmp_path / f"{i}.png"), i, classname=str(i)) for i in range(3)]
     cfg = default_cfg()
     cfg.INPUT.SIZE, cfg.SEED = (32, 32), 1
-    own, sent = (Images(cfg, items, build_transform(cfg, is_train=True), is_train=True) for _ in range(2))
-    numbers = as_bytes(sent)
+    own = Images(cfg, items, build_transform(cfg, is_train=True), is_train=True)
+    sent, numbers = as_bytes(own)
     bytes_ = torch.stack([sent[i]["img"] for i in range(3)])
     assert bytes_.dtype == torch.uint8
     exact = torch.stack([own[i]["img"] for i in range(3)])
@@ -89,7 +94,44 @@ def test_what_is_more_than_bytes_and_a_scale_is_left(transforms):
     cfg.INPUT.TRANSFORMS = transforms
     images = Images(cfg, [], build_transform(cfg, is_train=True), is_train=True)
     before = images.transform
-    assert as_bytes(images) is None and images.transform is before
+    assert as_bytes(images) == (images, None) and images.transform is before
+
+
+def test_bytes_are_no_images():
+    with pytest.raises(UserError, match="parse_batch_test makes them"):
+        random_clip(1, 1, 1).encode_image(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+
+
+class Own(CoOp):
+    """As a trainer from elsewhere that reads its batches itself, with Dassl's lines."""
+
+    def parse_batch_train(self, batch):
+        assert batch["img"].is_floating_point()
+        return batch["img"].to(self.device), batch["label"].to(self.device)
+
+
+@pytest.mark.parametrize("kind", [CoOp, Own])
+def test_who_parses_a_batch_itself_gets_numbers(kind, data, tmp_path, monkeypatch):
+    """And goes on training after a training."""
+    monkeypatch.setattr(system, "cores", lambda: 2)
+    cfg = default_cfg()
+    cfg.DATASET.NAME, cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS, cfg.MODEL.BACKBONE.NAME = (
+        "PHANTOMS",
+        str(data),
+        1,
+        "tiny",
+    )
+    cfg.INPUT.SIZE, cfg.OUTPUT_DIR, cfg.USE_CUDA, cfg.SEED = (64, 64), str(tmp_path), False, 1
+    cfg.DATALOADER.NUM_WORKERS, cfg.OPTIM.MAX_EPOCH, cfg.TEST.NO_TEST = 2, 1, True
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    trainer = kind.__new__(kind)
+    cfg.TRAINER.OWN = cfg.TRAINER.COOP.clone()
+    kind.__init__(trainer, cfg)
+    trainer.train()
+    assert (trainer.numbers is None) == (kind is Own)
+    trainer.max_epoch = 2
+    trainer.train()
+    assert trainer.epoch == 1
 
 
 @pytest.mark.slow

@@ -26,12 +26,13 @@ KNOWN = ("random_resized_crop", "random_flip", "normalize")
 BITS = 22  # behind the point, in Pillow's weights
 
 
-def wanted(cfg: CfgNode) -> bool:
-    """UserError where the user asks for what cannot be."""
+def wanted(cfg: CfgNode, parses: bool = True) -> bool:
+    """UserError where the user asks for what cannot be.  parses: does the trainer leave its batches to CLIPTrainer?"""
     if cfg.DATALOADER.get("AUGMENT", "workers") == "workers":
         return False
     others = [name for name in cfg.INPUT.TRANSFORMS if name not in KNOWN]
     for wrong, fault in (
+        (not parses, "makes batches, and this trainer has a parse_batch of its own"),
         (others, f"does {', '.join(KNOWN)}, and INPUT.TRANSFORMS has {', '.join(others)}"),
         (cfg.INPUT.NO_TRANSFORM, "needs images of one size, and INPUT.NO_TRANSFORM leaves them as they are"),
         (cfg.DATALOADER.K_TRANSFORMS > 1, f"shows an image once, and K_TRANSFORMS is {cfg.DATALOADER.K_TRANSFORMS}"),

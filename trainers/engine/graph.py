@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from cilmp.errors import UserError
 from cilmp.trainers.engine import parallel
+from cilmp.trainers.engine.loading import undrawn
 
 WARM = 3  # steps ahead of a capture, in which libraries set themselves up
 PAYS = 20  # a run of fewer steps ends sooner without the capture
@@ -24,13 +25,20 @@ PAYS = 20  # a run of fewer steps ends sooner without the capture
 Step = Callable[[Tensor, Tensor], tuple[Mapping[str, Tensor], Tensor]]  # leaves gradients in the parameters
 
 
-def wanted(mode: str, device: torch.device, steps: int) -> bool:
-    """mode: TRAIN.CUDA_GRAPH.  steps: those ahead.  UserError where the user asks for what cannot be."""
+def wanted(mode: str, device: torch.device, steps: int, steady: bool = True) -> bool:
+    """mode: TRAIN.CUDA_GRAPH.  steps: those ahead.  steady: do their losses depend on tensors alone?  UserError where
+    the user asks for what cannot be."""
     if mode == "on" and device.type != "cuda":
         raise UserError(f"TRAIN.CUDA_GRAPH is on and this run is on {device.type}: leave it out, or set it to auto.")
     if mode == "on" and parallel.size() > 1:
         raise UserError("TRAIN.CUDA_GRAPH is on and this run has several processes: leave it out, or set it to auto.")
-    return mode == "on" or mode == "auto" and device.type == "cuda" and parallel.size() == 1 and steps >= PAYS
+    alone = device.type == "cuda" and parallel.size() == 1
+    return mode == "on" or mode == "auto" and alone and steady and steps >= PAYS
+
+
+def of_this_house(trainer) -> bool:
+    """Are trainer and method?  Of others nobody knows what they compute in Python, which a replay would not."""
+    return all(type(part).__module__.startswith("cilmp.") for part in (trainer, trainer.model))
 
 
 class Replayed:
@@ -70,10 +78,11 @@ class Replayed:
         the host or counts in Python, which a replay would not; either is told."""
         self.image, self.label, self.settings = image.clone(), label.clone(), settings(self.model)
         drawn, host = torch.cuda.get_rng_state(image.device), drawn_on_the_host()
+        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
         aside = torch.cuda.Stream(image.device)
         aside.wait_stream(torch.cuda.current_stream(image.device))
         against = ""
-        with torch.cuda.stream(aside):
+        with torch.cuda.stream(aside), undrawn():
             for _ in range(WARM):
                 self.step(self.image, self.label)
             try:
@@ -83,18 +92,20 @@ class Replayed:
                 if "synchronizing" not in str(error):
                     raise
                 against = "waits for the GPU"
+            if drawn_on_the_host() != host:
+                against = "draws random numbers on the CPU"
+            elif settings(self.model) != self.settings:
+                against = "changes settings of its method"
+            for buffer, before in buffers:
+                buffer.copy_(before)
         torch.cuda.current_stream(image.device).wait_stream(aside)
         torch.cuda.set_rng_state(drawn, image.device)
-        if drawn_on_the_host() != host:
-            against = "draws random numbers on the CPU"
-        elif settings(self.model) != self.settings:
-            against = "changes settings of its method"
         if against:
             print(f"This step {against} and is launched kernel by kernel (TRAIN.CUDA_GRAPH)")
             return
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # others may be pinning memory
                 self.result = self.step(self.image, self.label)
         except RuntimeError as error:  # what ends a capture hides what went wrong in it
             why = str(error.__context__ or error).strip().splitlines()[0].rstrip(".")

@@ -6,6 +6,7 @@ changes an image, a draw or a number.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
@@ -23,11 +24,12 @@ class Spread:
     images, their order and whatever is drawn are those of the loader.
     """
 
-    def __init__(self, loader: DataLoader, workers: int):
-        self.whole, self.dataset, self.sampler = loader, loader.dataset, loader.sampler
+    def __init__(self, loader: DataLoader, workers: int, dataset: Dataset | None = None):
+        """dataset: the loader's, in another form."""
+        self.whole, self.dataset, self.sampler = loader, dataset or loader.dataset, loader.sampler
         self.size = -(-loader.batch_size // workers)
         self.loader = type(loader)(
-            loader.dataset,
+            self.dataset,
             batch_sampler=Parts(loader.batch_sampler, self.size),
             num_workers=max(loader.num_workers, min(workers, len(loader) * -(-loader.batch_size // self.size))),
             persistent_workers=loader.persistent_workers,
@@ -107,14 +109,17 @@ class Numbers:
         return image.to(torch.get_default_dtype()).div_(255).sub_(self.mean).div_(self.std)
 
 
-def as_bytes(dataset: Dataset) -> Numbers | None:
-    """Let a data set end in bytes, a quarter of what numbers take, and say what makes numbers of them.
+def as_bytes(dataset: Dataset) -> tuple[Dataset, Numbers | None]:
+    """The data set ending in bytes, a quarter of what numbers take, and what makes numbers of them.
 
-    None, and nothing is changed, where more than ToTensor and Normalize stands behind the bytes.
+    The data set itself and None where more than ToTensor and Normalize stands behind the bytes, or images have views.
     """
     steps = list(getattr(getattr(dataset, "transform", None), "transforms", ()))
     *early, last = steps or [None]
     if not early or not isinstance(early[-1], T.ToTensor) or not isinstance(last, T.Normalize):
-        return None
-    dataset.transform = T.Compose([*early[:-1], T.PILToTensor()])
-    return Numbers(last.mean, last.std)
+        return dataset, None
+    if getattr(dataset, "k_tfm", 1) > 1 or getattr(dataset, "return_img0", False):
+        return dataset, None
+    other = copy.copy(dataset)
+    other.transform = T.Compose([*early[:-1], T.PILToTensor()])
+    return other, Numbers(last.mean, last.std)
