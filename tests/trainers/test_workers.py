@@ -64,6 +64,8 @@ def test_the_batches_are_those_of_the_loader(count, batch, workers, drop_last):
 def test_every_worker_reads_a_part_of_a_small_epoch():
     batches = Spread(loader(8, 8, drop_last=True), 3)
     assert batches.loader.num_workers == 3
+    assert (batches.batch_size, batches.num_workers, batches.drop_last) == (8, 1, True)  # as who made the loader has it
+    assert not hasattr(batches, "no_such_thing")
     assert [len(part["label"]) for part in batches.loader] == [3, 3, 2]
 
 

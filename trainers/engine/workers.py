@@ -38,6 +38,10 @@ class Spread:
             generator=loader.generator,
         )
 
+    def __getattr__(self, name: str):
+        """batch_size, num_workers and whatever else is asked of a DataLoader."""
+        return getattr(self.__dict__["whole"], name)
+
     def __len__(self) -> int:
         return len(self.whole)
 
