@@ -6,24 +6,22 @@ Skipped where there is none; DEVICE=cpu runs on the CPU what can run there (scri
 import os
 import random
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from finished import trained
 from models import CLASSNAMES, random_clip
 from PIL import Image
 from reference import FILES, KINDS, build, load, named, stand_in
 from step import memory
 from yacs.config import CfgNode
 
-from cilmp import train
 from cilmp.analysis.flops import build as built
 from cilmp.clip import CLIP
 from cilmp.clip.towers import ImageTower, TextTower
-from cilmp.errors import exit_on_user_error
 from cilmp.results import records
 from cilmp.trainers import method as base
 from cilmp.trainers.engine import crops, parallel
@@ -218,21 +216,13 @@ def data(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def run(data, monkeypatch, capsys):
+def run(data, capsys):
     """run(folder, KEY, VALUE, ...): CoOp on the phantoms -> its accuracy and what it printed."""
 
     def call(folder: Path, *opts: object) -> tuple[float, str]:
-        line = ["train.py", "--root", data, "--seed", 1, "--output-dir", folder, "--trainer", "CoOp"]
-        line += ["--config-file", "tiny", "--dataset-config-file", "phantoms"]
-        line += ["DATASET.NUM_SHOTS", 2, "OPTIM.MAX_EPOCH", 2, "DATALOADER.TRAIN_X.BATCH_SIZE", 4]
-        line += ["USE_CUDA", DEVICE.type == "cuda", *opts]
-        monkeypatch.setattr(sys, "argv", [str(word) for word in line])
-        monkeypatch.setattr(sys, "stdout", sys.stdout)  # the run's logger takes its place
-        with pytest.raises(SystemExit) as stop:
-            exit_on_user_error(train.guarded)
-        said = capsys.readouterr()
-        assert not stop.value.code, said.err
-        return records.read(folder)["metrics"]["accuracy"], said.out
+        there = ["USE_CUDA", DEVICE.type == "cuda"]
+        trained(data, folder, "OPTIM.MAX_EPOCH", 2, "DATALOADER.TRAIN_X.BATCH_SIZE", 4, *there, *opts, shots=2)
+        return records.read(folder)["metrics"]["accuracy"], capsys.readouterr().out
 
     return call
 

@@ -26,7 +26,7 @@ class Spread:
 
     def __init__(self, loader: DataLoader, workers: int, dataset: Dataset | None = None):
         """dataset: the loader's, in another form."""
-        self.whole, self.dataset, self.sampler = loader, dataset or loader.dataset, loader.sampler
+        self.whole, self.dataset = loader, dataset or loader.dataset
         self.size = -(-loader.batch_size // workers)
         self.loader = type(loader)(
             self.dataset,
@@ -39,7 +39,7 @@ class Spread:
         )
 
     def __getattr__(self, name: str):
-        """batch_size, num_workers and whatever else is asked of a DataLoader."""
+        """sampler, batch_size and whatever else is asked of a DataLoader."""
         return getattr(self.__dict__["whole"], name)
 
     def __len__(self) -> int:
