@@ -1,14 +1,15 @@
 """Low-rank interventions on frozen LLM states, and their folded twins that never leave the low rank.
 
-Axes: K layers, B images, C classes, n tokens, d width of the LLM, E joint embedding of CLIP, r rank, a rows of a
-projection A.
+Axes: G ends of a representation (first states, last states), K layers, B images, C classes, n tokens of an end, d width
+of the LLM, E joint embedding of CLIP, r rank, a rows of a projection A.
 Sources: ReFT, Wu et al. 2024, arXiv 2404.03592 (LoReFT, NoReFT); CILMP, Du et al. 2025, arXiv 2511.12639 (conditional).
 Parameter names are those of the reference checkpoints.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +17,26 @@ from torch.nn import functional as F
 
 from cilmp.dropout import Dropped
 
+Grid = Sequence[Sequence[Any]]  # of interventions: G ends, K layers each
+
+
+def stacked(parameters: Iterable[Tensor]) -> Tensor:
+    """K parameters as one (K, ...), whose gradient comes back in their layout: each takes its part without a copy."""
+    every = torch.stack(list(parameters))
+    if every.requires_grad:
+        every.register_hook(Tensor.contiguous)
+    return every
+
 
 def projected(h: Tensor, A: Tensor) -> Tensor:
-    """h (C, n, d) through A (K, a, d) -> (K, C, n, a); as one linear layer, whose gradient has A's layout."""
-    return F.linear(h, A.flatten(0, 1)).unflatten(-1, A.shape[:2]).movedim(-2, 0)
+    """h (G, C, n, d) through A (G, K, a, d) -> (G, K, C, n, a), one product an end."""
+    every = h.flatten(1, 2) @ A.flatten(1, 2).mT  # (G, C n, K a)
+    return every.unflatten(1, h.shape[1:3]).unflatten(-1, A.shape[1:3]).movedim(-2, 1)
 
 
 def products(a: Tensor, b: Tensor) -> Tensor:
-    """Of every row of a (K, i, d) with every row of b (K, j, d), (K, i j, d)."""
-    return (a[:, :, None] * b[:, None]).flatten(1, 2)
+    """Of every row of a (..., i, d) with every row of b (..., j, d), (..., i j, d)."""
+    return (a[..., :, None, :] * b.contiguous()[..., None, :, :]).flatten(-3, -2)
 
 
 class Rotation(nn.Module):
@@ -51,9 +63,11 @@ class Intervention(nn.Module):
         raise NotImplementedError
 
     @classmethod
-    def folded_shifts(cls, modules: Sequence[Intervention], h: Tensor, f: Tensor) -> Tensor:
-        """The s of K interventions on the same h, (K, B or 1, C, n, r), nothing of size (B, ..., d) on the way."""
-        return torch.stack([module.shift(h, f) for module in modules])
+    def folded_shifts(cls, modules: Grid, h: Tensor, f: Tensor, R: Tensor) -> Tensor:
+        """s (G, K, B or 1, C, n, r) for h (G, C, n, d) and R (G, K, d, r); nothing of size (B, ..., d) on the way."""
+        return torch.stack(
+            [torch.stack([m.shift(end, f) for m in layers]) for layers, end in zip(modules, h, strict=True)]
+        )
 
     def forward(self, h: Tensor, f: Tensor) -> Tensor:
         """h (C, n, d), f (B, E) -> h' (B, C, n, d), dropout drawn for every image."""
@@ -61,21 +75,21 @@ class Intervention(nn.Module):
         return self.dropout(moved.expand(len(f), -1, -1, -1))
 
     @classmethod
-    def folded(cls, modules: Sequence[Intervention], h: Tensor, f: Tensor, A: Tensor) -> Tensor:
-        """A h' (K, B or 1, C, n, a) of K interventions (the layers') on the same h, A (K, a, d) -- few, large products.
+    def folded(cls, modules: Grid, h: Tensor, f: Tensor, A: Tensor) -> Tensor:
+        """A h' (G, K, B or 1, C, n, a), the interventions of an end on the same h (G, C, n, d) -- few, large products.
 
-        Dropout is drawn for every (layer, class, token) and shared by the images.
+        A (K, a, d).  Dropout is drawn for every (end, layer, class, token) and shared by the images.
         """
-        s = cls.folded_shifts(modules, h, f)
-        R = torch.stack([module.rotation() for module in modules])  # (K, d, r)
-        if not (modules[0].training and modules[0].dropout.p):
-            return projected(h, A)[:, None] + torch.einsum("kbcnr,kar->kbcna", s, A @ R)
-        pairs = products(A, R.transpose(1, 2))  # A diag(keep) R is linear in keep
-        share = 1 - modules[0].dropout.p
-        own, fold = (x / share for x in Dropped.apply(h.flatten(0, 1), A, pairs, share))
-        own, fold = own.unflatten(1, h.shape[:2]), fold.unflatten(1, h.shape[:2])
-        fold = fold.unflatten(-1, (A.shape[1], -1))  # (K, C, n, a, r)
-        return own[:, None] + torch.einsum("kbcnr,kcnar->kbcna", s, fold)
+        R = stacked(m.rotation() for layers in modules for m in layers).unflatten(0, (len(modules), -1))  # (G, K, d, r)
+        s = cls.folded_shifts(modules, h, f, R)
+        A, dropout = A.expand(len(modules), *A.shape), modules[0][0].dropout
+        if not (dropout.training and dropout.p):
+            return projected(h, A)[:, :, None] + torch.einsum("gkbcnr,gkar->gkbcna", s, A @ R)
+        pairs = products(A, R.mT)  # A diag(keep) R is linear in keep
+        share = 1 - dropout.p
+        own, fold = (x.unflatten(2, h.shape[1:3]) for x in Dropped.apply(h.flatten(1, 2), A, pairs, share))
+        fold = fold.unflatten(-1, (A.shape[-2], -1))  # (G, K, C, n, a, r)
+        return (own[:, :, None] + torch.einsum("gkbcnr,gkcnar->gkbcna", s, fold)) / share
 
 
 class Conditional(Intervention):
@@ -99,24 +113,28 @@ class Conditional(Intervention):
         return self.learned_source(both) - h @ self.rotation()
 
     @classmethod
-    def folded_shifts(cls, modules: Sequence[Intervention], h: Tensor, f: Tensor) -> Tensor:
+    def folded_shifts(cls, modules: Grid, h: Tensor, f: Tensor, R: Tensor) -> Tensor:
         """W2 (g * h) = (W2 diag(h) [F2 | a2]) [u ; 1] with u = F1 f + a1: an r x (r + 1) matrix a token, image-free.
 
         Its entries are linear in h, so one product with the pairwise products of W2's rows and F2's columns, of all
-        interventions, gives all.
+        interventions at an end, gives all.
         """
-        first, second = ([module.image_feature_learned_weight[i] for module in modules] for i in (0, 1))
-        u = torch.einsum("be,kre->kbr", f, torch.stack([m.weight for m in first]))
-        u = F.pad(u + torch.stack([m.bias for m in first])[:, None], (0, 1), value=1.0)  # (K, B, r + 1)
-        gate = torch.stack([torch.cat([m.weight.T, m.bias[None]]) for m in second])  # (K, r + 1, d)
-        W1, W2 = torch.stack([m.learned_source.weight for m in modules]).chunk(2, dim=2)  # (K, r, d) each
-        R = torch.stack([m.rotation().T for m in modules])  # (K, r, d)
-        pairs = products(W2, gate)  # (K, r (r + 1), d)
-        linear = torch.cat([pairs, W1 - R], dim=1)  # (K, ., d)
-        fold, own = projected(h, linear).split([pairs.shape[1], W1.shape[1]], dim=-1)
-        own = own + torch.stack([m.learned_source.bias for m in modules])[:, None, None]  # (K, C, n, r)
-        fold = fold.unflatten(-1, (W2.shape[1], -1))  # (K, C, n, r, r + 1)
-        return own[:, None] + torch.einsum("kcnrm,kbm->kbcnr", fold, u)
+
+        def every(name: str) -> Tensor:  # (G, K, ...)
+            return stacked(m.get_parameter(name) for layers in modules for m in layers).unflatten(0, R.shape[:2])
+
+        gate = "image_feature_learned_weight"
+        first, bias = every(f"{gate}.0.weight"), every(f"{gate}.0.bias")  # (G, K, r, E), (G, K, r)
+        u = F.linear(f, first.flatten(0, 2), bias.flatten()).unflatten(-1, bias.shape)
+        u = F.pad(u, (0, 1), value=1.0)  # (B, G, K, r + 1)
+        second = torch.cat([every(f"{gate}.1.weight"), every(f"{gate}.1.bias")[..., None]], dim=-1)  # (G, K, d, r + 1)
+        W1, W2 = every("learned_source.weight").chunk(2, dim=-1)  # (G, K, r, d) each
+        pairs = products(W2, second.mT)  # (G, K, r (r + 1), d)
+        linear = torch.cat([pairs, W1 - R.mT], dim=2)  # (G, K, ., d)
+        fold, own = projected(h, linear).split([pairs.shape[2], W1.shape[2]], dim=-1)
+        own = own + every("learned_source.bias")[:, :, None, None]  # (G, K, C, n, r)
+        fold = fold.unflatten(-1, (W2.shape[2], -1))  # (G, K, C, n, r, r + 1)
+        return own[:, :, None] + torch.einsum("gkcnrm,bgkm->gkbcnr", fold, u)
 
 
 class LoReFT(Intervention):
@@ -159,8 +177,8 @@ class Untouched(Intervention):
         return h[None]
 
     @classmethod
-    def folded(cls, modules: Sequence[Intervention], h: Tensor, f: Tensor, A: Tensor) -> Tensor:
-        return projected(h, A)[:, None]
+    def folded(cls, modules: Grid, h: Tensor, f: Tensor, A: Tensor) -> Tensor:
+        return projected(h, A.expand(len(modules), *A.shape))[:, :, None]
 
 
 INTERVENTIONS: dict[str, type[Intervention]] = {

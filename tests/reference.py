@@ -85,9 +85,9 @@ def tiny_clip(tensors: dict[str, Tensor], layers: int, halved: bool) -> CLIP:
         for i in range(int(block) + 3, layers, 3):
             weights[f"{prefix}resblocks.{i}.{rest}"] = weights[key]
     clip = openai(weights)
-    for module in clip.cast("fp16").modules() if halved else ():
-        for parameter in module.parameters(recurse=False):
-            parameter.data = parameter.data.float()
+    if halved:
+        norms = {key: value.clone() for key, value in clip.state_dict().items() if "ln_" in key}
+        clip.cast("fp16").float().load_state_dict(norms, strict=False)  # LayerNorms stay as they are there
     return clip
 
 

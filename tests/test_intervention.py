@@ -16,7 +16,7 @@ def test_folded_dropout_is_the_equation_with_a_shared_mask(kind):
     modules = [INTERVENTIONS[kind](16, 6, 3, 0.4).double().train() for _ in range(2)]
     h, f, A = torch.randn(5, 2, 16).double(), torch.randn(4, 6).double(), torch.randn(2, 3, 16).double()
     torch.manual_seed(1)
-    folded = type(modules[0]).folded(modules, h, f, A)  # (K, B or 1, C, n, a)
+    folded = type(modules[0]).folded([modules], h[None], f, A)[0]  # (K, B or 1, C, n, a)
     torch.manual_seed(1)
     keeps = draw((2, 10, 16), 0.6, h.device).view(2, 5, 2, 16) / 0.6 if kind != "none" else torch.ones(2, 5, 2, 16)
     for module, keep, projection, fast in zip(modules, keeps, A, folded, strict=True):

@@ -16,13 +16,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cilmp.clip import lowrank
 from cilmp.clip.lowrank import LowRank
 from cilmp.clip.model import CLIP
 from cilmp.devices import exactly
 from cilmp.errors import UserError
 from cilmp.files import sha256
-from cilmp.intervention import INTERVENTIONS, projected
+from cilmp.intervention import INTERVENTIONS, projected, stacked
 from cilmp.llm import store
 from cilmp.prompts import ClassPrompts, context, lead
 from cilmp.trainers.base import CLIPTrainer
@@ -54,25 +53,22 @@ class LLMTokens(nn.Module):
         self.suffix_intervention = INTERVENTIONS[kind](d, embed, r, dropout)
         self.lora_proj = LowRankProjection(d, r, width)
 
-    def literal(self, states: Tensor, ends: tuple[Tensor, Tensor], place: Tensor, f: Tensor) -> Tensor:
-        """states (C, L, d), zero at the ends; ends (C, p, d), (C, s, d); place (C, L, p + s) 0/1; f (B, E) -> tokens
+    def literal(self, states: Tensor, ends: Tensor, place: Tensor, f: Tensor) -> Tensor:
+        """states (C, L, d), zero at the ends; ends (2, C, n, d); place (C, L, 2, n) 0/1; f (B, E) -> tokens
         (B or 1, C, L, D), through (B, C, L, d)."""
-        moved = torch.cat([self.prefix_intervention(ends[0], f), self.suffix_intervention(ends[1], f)], dim=2)
-        h = states + torch.einsum("clk,bckd->bcld", place, moved)
-        return h @ self.lora_proj.lora_A.T @ self.lora_proj.lora_B.T
+        sides = zip((self.prefix_intervention, self.suffix_intervention), ends, place.unbind(2), strict=True)
+        moved = [torch.einsum("cln,bcnd->bcld", where, intervene(h, f)) for intervene, h, where in sides]
+        return (states + sum(moved)) @ self.lora_proj.lora_A.T @ self.lora_proj.lora_B.T
 
 
-def folded(
-    layers: Sequence[LLMTokens], states: Tensor, ends: tuple[Tensor, Tensor], place: Tensor, f: Tensor, eps: float
-) -> list[LowRank]:
-    """The same of all layers at once, each of rank r.  eps: of the tower's LayerNorms."""
+def folded(layers: Sequence[LLMTokens], states: Tensor, ends: Tensor, place: Tensor, f: Tensor) -> list[LowRank]:
+    """The same of all layers at once, each of rank r."""
     with exactly(f.device):  # sums over thousands of numbers, and little work
-        A = torch.stack([layer.lora_proj.lora_A for layer in layers])  # (K, r, d)
+        A, B = (stacked(getattr(layer.lora_proj, name) for layer in layers) for name in ("lora_A", "lora_B"))
         sides = [layer.prefix_intervention for layer in layers], [layer.suffix_intervention for layer in layers]
-        low = [type(side[0]).folded(side, h, f, A) for side, h in zip(sides, ends, strict=True)]
-        z = projected(states, A)[:, None]  # (K, 1, C, L, r)
-        z = z + torch.einsum("clj,kbcjr->kbclr", place, torch.cat(low, dim=3))
-        return lowrank.layers(z, torch.stack([layer.lora_proj.lora_B for layer in layers]), eps)
+        moved = type(sides[0][0]).folded(sides, ends, f, A)  # (2, K, B or 1, C, n, r)
+        z = projected(states[None], A[None])[0, :, None] + torch.einsum("clgn,gkbcnr->kbclr", place, moved)
+    return [LowRank(own, basis) for own, basis in zip(z, B, strict=True)]
 
 
 class LLMPrompts(Method):
@@ -101,7 +97,7 @@ class LLMPrompts(Method):
         self.prompts = ClassPrompts(clip, classnames, n, words, [len(h) for h in states])
 
     def spread(self, classnames: Sequence[str], states: Sequence[Tensor], p: int, s: int) -> None:
-        """Buffers for classes of different lengths: ends apart, the rest in one padded block."""
+        """Buffers for classes of different lengths: ends apart, the shorter filled up, the rest in one padded block."""
         for name, h in zip(classnames, states, strict=True):
             if len(h) < p + s:
                 raise UserError(
@@ -109,20 +105,16 @@ class LLMPrompts(Method):
                     f"{p + s}: shorten them, or extract more layers."
                 )
         most = max(len(h) for h in states)
-        padded = torch.zeros(len(states), most, states[0].shape[-1])
-        place = torch.zeros(len(states), most, p + s)
-        for row, where, h in zip(padded, place, states, strict=True):
+        rest = torch.zeros(len(states), most, states[0].shape[-1])
+        ends = rest.new_zeros(2, len(states), max(p, s), rest.shape[-1])
+        place = rest.new_zeros(len(states), most, *ends.shape[::2])  # (C, L, 2, n)
+        for c, h in enumerate(states):
             size = len(h)
-            row[p : size - s] = h[p : size - s].float()
-            where[range(p), range(p)] = 1.0
-            where[range(size - s, size), range(p, p + s)] = 1.0
-        buffers = dict(
-            states=padded,
-            head=torch.stack([h[:p].float() for h in states]),
-            tail=torch.stack([h[len(h) - s :].float() for h in states]),
-            place=place,
-        )
-        for name, buffer in buffers.items():
+            rest[c, p : size - s] = h[p : size - s].float()
+            ends[0, c, :p], ends[1, c, :s] = h[:p].float(), h[size - s :].float()
+            place[c, range(p), 0, range(p)] = 1.0
+            place[c, range(size - s, size), 1, range(s)] = 1.0
+        for name, buffer in dict(states=rest, ends=ends, place=place).items():
             self.register_buffer(name, buffer, persistent=False)
 
     def image(self, image: Tensor) -> Tensor:
@@ -130,12 +122,12 @@ class LLMPrompts(Method):
 
     def text(self, f: Tensor) -> Tensor:
         dtype, ctx, llm = self.clip.dtype, self.prompts.index("ctx"), self.prompts.index("llm")
-        know = self.states, (self.head, self.tail), self.place, f
+        know = self.states, self.ends, self.place, f
         if self.literal:
             tokens = [layer.literal(*know).to(dtype) for layer in self.layers]
         else:
-            tokens = folded(self.layers, *know, self.clip.text.transformer.blocks[0].style.eps)
-        deep = [{}] + [{ctx: lead(c.to(dtype)), llm: t} for c, t in zip(self.ctx[1:], tokens[1:], strict=True)]
+            tokens = folded(self.layers, *know)
+        deep = [{}] + [{ctx: lead(c), llm: t} for c, t in zip(self.ctx[1:], tokens[1:], strict=True)]
         return self.encode_text(self.prompts(self.ctx[0].to(dtype), tokens[0]), self.prompts.eot, deep)
 
     def averaged(self) -> dict[str, Tensor]:

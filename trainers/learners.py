@@ -97,7 +97,7 @@ class DeepPrompts(Method):
 
     def text(self, f: Tensor) -> Tensor:
         dtype, place = self.clip.dtype, self.prompts.index("ctx")
-        deep = [{}, *({place: lead(ctx.to(dtype))} for ctx in self.ctx[1:])]
+        deep = [{}, *({place: lead(ctx)} for ctx in self.ctx[1:])]
         return self.encode_text(self.prompts(self.ctx[0].to(dtype)), self.prompts.eot, deep)  # (1, C, E)
 
 

@@ -31,11 +31,9 @@ class Keys:
     z: Tensor | None = None
 
     def scores(self, q: Tensor) -> Tensor:
-        """Queries q (H, B, C, q, e) -> (H, B, C, q, n), -inf where hidden."""
+        """Queries q (H, B, C, q, e) -> (H, B, C, q, n)."""
         scores = torch.einsum("hbcqe,hbcwe->hbcqw", q, for_each(self.k, q.shape[1]))
-        if self.z is not None:
-            scores = torch.einsum("hbcqw,bcnw->hbcqn", scores, self.z)
-        return scores if self.hidden is None else scores.masked_fill(self.hidden, -torch.inf)
+        return scores if self.z is None else torch.einsum("hbcqw,bcnw->hbcqn", scores, self.z)
 
     def mix(self, p: Tensor) -> Tensor:
         """p (H, B, C, q, n) -> (H, B, C, q, e)."""
@@ -59,12 +57,21 @@ def split_heads(y: Tensor, heads: int, parts: int, packing: Packing | None = Non
 
     Packed tokens (B, N, parts * D) come in the places of their classes, (H, B, C, n, e).
     """
-    y = y.unflatten(-1, (parts, heads, -1)).movedim((-3, -2), (0, 1))
-    return (packing.pad(y) if packing else y.contiguous()).unbind(0)
+    y = y.unflatten(-1, (parts, heads, -1))
+    return (packing.split(y) if packing else y.movedim((-3, -2), (0, 1)).contiguous()).unbind(0)
+
+
+def join_heads(y: Tensor, packing: Packing | None = None) -> Tensor:
+    """y (H, B, C, n, e) -> (B, C, n, D), or packed (B, N, D)."""
+    if packing:
+        return packing.join(y).flatten(-2)
+    if y.requires_grad:
+        y.register_hook(Tensor.contiguous)  # once, not in each product that y is a sum of
+    return y.movedim(0, -2).flatten(-2)
 
 
 def attend(q: Tensor, keys: Sequence[Keys]) -> Tensor:
-    """Softmax attention of queries q (H, B or 1, C or 1, q, e) over several segments -> (B, C, q, D).
+    """Softmax attention of queries q (H, B or 1, C or 1, q, e) over several segments -> (H, B, C, q, e).
 
     Shared keys are met where they lie: nothing of size (B, C, n, D) is expanded.
     """
@@ -75,11 +82,13 @@ def attend(q: Tensor, keys: Sequence[Keys]) -> Tensor:
     lead = torch.broadcast_shapes(*(s.shape[1:3] for s in scores))
     sizes = [s.shape[-1] for s in scores]
     every = torch.cat([s.expand(-1, *lead, -1, -1) for s in scores], dim=-1)
+    for key, own in zip(keys, every.detach().split(sizes, dim=-1), strict=True):
+        if key.hidden is not None:
+            own.masked_fill_(key.hidden, -torch.inf)  # weights of zero, whose gradients are zero without being told
     if not early:  # scaling q makes backward keep a second copy of it
         every = every * scale
-    exact = torch.promote_types(every.dtype, torch.float32)
-    weights = every.softmax(-1, dtype=exact).to(q.dtype).split(sizes, dim=-1)
+    weights = every.softmax(-1).to(q.dtype).split(sizes, dim=-1)
     mixed = keys[0].mix(weights[0])
     for key, weight in zip(keys[1:], weights[1:], strict=True):
         mixed = mixed + key.mix(weight)
-    return mixed.movedim(0, -2).flatten(-2)
+    return mixed

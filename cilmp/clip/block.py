@@ -15,17 +15,9 @@ from torch.nn import functional as F
 
 
 class LayerNorm(nn.LayerNorm):
-    """Computed in the precision of its weights (fp32 in a half-precision CLIP), returned in that of its input.
-
-    rounded: the weights are, as the matrices of a half-precision CLIP; sums stay fp32.  OpenAI's are not, for which a
-    GPU has to convert every token to fp32 and back: a tenth of a training step (benchmarks/NOTES.md).
-    """
-
-    rounded = False
+    """Takes any precision and returns it; sums are fp32 or better."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.rounded:
-            return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
         return super().forward(x.to(self.weight.dtype)).to(x.dtype)
 
 
@@ -154,13 +146,13 @@ class Block(nn.Module):
 
         real: bool, broadcastable to (..., n), False where a token must not be looked at.
         """
-        if rows is None and extra is None:
-            q, k, v = self.project(x).chunk(3, dim=-1)
+        every = x if extra is None else torch.cat([x, extra.expand(*x.shape[:-2], -1, -1)], dim=-2)
+        if rows is None:  # of a few key-only tokens queries cost less than a projection of their own
+            q, k, v = self.project(every).chunk(3, dim=-1)
+            q = q[..., : x.shape[-2], :]
         else:
-            every = x if extra is None else torch.cat([x, extra.expand(*x.shape[:-2], -1, -1)], dim=-2)
-            x = x if rows is None else x[..., :rows, :]
-            seen = self.seen(every)
-            q = self.attn.project(seen[..., : x.shape[-2], :], "q")
+            x, seen = x[..., :rows, :], self.seen(every)
+            q = self.attn.project(seen[..., :rows, :], "q")
             k, v = self.attn.project(seen, "kv").chunk(2, dim=-1)
         lead = x.shape[:-2]
         mask = None if real is None else real.expand(*lead, -1).flatten(0, -2)[:, None, None]

@@ -141,15 +141,16 @@ class CLIP(nn.Module):
         return {key.removeprefix("text."): value for key, value in self.state_dict().items()}
 
     def cast(self, precision: str) -> CLIP:
-        """Half precisions as OpenAI's: matrices are cast, LayerNorms, embeddings and the scale stay fp32."""
+        """Half precisions as OpenAI's: embeddings and the scale stay fp32.
+
+        But LayerNorms are cast as matrices are: with fp32 weights, as OpenAI's, a GPU converts every token twice.
+        """
         if precision not in DTYPES:
             raise UserError(f"PREC is '{precision}'; choose one of {', '.join(DTYPES)}.")
         dtype = DTYPES[precision]
         for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Conv2d):
+            if isinstance(module, nn.Linear | nn.Conv2d | LayerNorm):
                 module.to(dtype)
-            elif isinstance(module, LayerNorm):
-                module.rounded = dtype != torch.float32
             elif isinstance(module, Attention):
                 for parameter in (module.in_proj_weight, module.in_proj_bias):
                     parameter.data = parameter.data.to(dtype)

@@ -7,24 +7,26 @@ Axes: B images, C classes, n tokens of a segment, N tokens of all names packed, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from cilmp.clip.attention import Keys, attend, split_heads
+from cilmp.clip import written
+from cilmp.clip.attention import Keys, attend, join_heads, split_heads
 from cilmp.clip.block import Block, LayerNorm
-from cilmp.clip.lowrank import LowRank, low_rank_keys
+from cilmp.clip.lowrank import LowRank
 from cilmp.clip.packing import Packing
+
+Writes = Mapping[int, Tensor | LowRank]  # segment -> the tokens that overwrite it
 
 
 @dataclass(frozen=True)
 class Segment:
     """A run of neighbouring positions: x (B or 1, C or 1, n, D), of low rank, or, with a packing, (B or 1, N, D).
 
-    mask (C, n) bool, False where a class has no token.  known: its keys before each block, where nothing
-    learned decides them.
+    mask (C, n) bool, False where a class has no token.  known: its keys before each block, where no block decides them.
     """
 
     x: Tensor | LowRank
@@ -36,6 +38,11 @@ class Segment:
     def tokens(self) -> Tensor:
         """What a block works on, token by token: (B or 1, C or 1, n, D) or packed (B or 1, N, D)."""
         return self.x.dense() if isinstance(self.x, LowRank) else self.x
+
+    @property
+    def length(self) -> int:
+        """n, of one that is not packed."""
+        return (self.x.z if isinstance(self.x, LowRank) else self.x).shape[-2]
 
     def dense(self) -> Tensor:
         """(B or 1, C or 1, n, D), packed ones in the places of their classes."""
@@ -57,19 +64,53 @@ def keys(block: Block, segment: Segment) -> Keys:
     """Of a segment that only is looked at."""
     if segment.known:
         return segment.known[0]
-    heads = block.attn.heads
     if isinstance(segment.x, LowRank):
-        norm = segment.x.norm if block.style.post_norm else block.ln_1
-        return low_rank_keys(segment.x, norm, *block.attn.rows("kv"), heads, segment.hidden)
-    k, v = split_heads(block.project(segment.x, "kv"), heads, 2, segment.packing)
+        return written.keys([block], [[segment.x]], hidden=segment.hidden)[0]
+    k, v = split_heads(block.project(segment.x, "kv"), block.attn.heads, 2, segment.packing)
     return Keys(k, v, segment.hidden)
 
 
-def through(block: Block, segments: Sequence[Segment], wanted: Sequence[bool], causal: bool = True) -> list[Segment]:
+def ahead(
+    blocks: Sequence[Block], segments: Sequence[Segment], deep: Sequence[Writes]
+) -> tuple[list[Segment], list[Writes]]:
+    """What is overwritten before each of these blocks (deep[i] before block i) and what is known becomes one segment of
+    known keys, in the place of the first segments.  The others follow; and so do the writes that are left.
+    """
+    changed = {index for writes in deep for index in writes}
+    known = {i for i, segment in enumerate(segments) if segment.known} - changed
+    always = set(range(len(segments) - 1)).intersection(*deep)
+    first = next(i for i in range(len(segments)) if i not in known | always)
+    replaced = [i for i in range(first) if i in always]
+    if not replaced:
+        return list(segments), list(deep)
+    there = [segments[i] for i in range(first) if i in known]
+    met = written.keys(
+        blocks,
+        [[writes[i] for writes in deep] for i in replaced],
+        [segment.known for segment in there],
+        gaps([*there, *(segments[i] for i in replaced)]),
+    )
+    left: list[Writes] = [{i - first + 1: tokens for i, tokens in writes.items() if i >= first} for writes in deep]
+    return [Segment(segments[0].x, known=met), *segments[first:]], left
+
+
+def gaps(segments: Sequence[Segment]) -> Tensor | None:
+    """(C, 1, n) bool for all their tokens end to end, True where a class has none; None where all classes have all."""
+    masks = [segment.mask for segment in segments if segment.mask is not None]
+    if not masks:
+        return None
+    every = [masks[0].new_ones(1, s.length) if s.mask is None else s.mask for s in segments]
+    return ~torch.cat([mask.expand(len(masks[0]), -1) for mask in every], dim=1)[:, None]
+
+
+def through(
+    block: Block, segments: Sequence[Segment], wanted: Sequence[bool], later: Tensor | None = None
+) -> list[Segment]:
     """The segments behind the block; those known or not wanted give keys and values and come back as they were.
 
-    Causal: a token looks at the segments before its own and at no later token.  Else it looks at all of all segments,
-    whose order is free, since positions are in the tokens.
+    later: bool (n, n) or more, the upper triangle, where attention is causal: a token looks at the segments before its
+    own and at no later token.  None: it looks at all of all segments, whose order is free, since positions are in the
+    tokens.
     """
     met: list[Keys] = []  # of every segment
     asked: list[tuple[Tensor, Tensor] | None] = []  # queries, and the tokens they are of
@@ -88,15 +129,14 @@ def through(block: Block, segments: Sequence[Segment], wanted: Sequence[bool], c
             after.append(replace(segment, known=segment.known[1:]))
             continue
         q, x = ask
-        y = attend(q, [*met[:i], without_later(met[i], q)] if causal else met)
-        after.append(replace(segment, x=block.finish(x, segment.packing.pack(y) if segment.packing else y)))
+        y = attend(q, met if later is None else [*met[:i], without(met[i], later[: q.shape[-2], : q.shape[-2]])])
+        after.append(replace(segment, x=block.finish(x, join_heads(y, segment.packing))))
     return after
 
 
-def without_later(own: Keys, q: Tensor) -> Keys:
-    """A segment's keys as its own queries q (H, B, C, n, e) see them under a causal mask."""
-    later = torch.ones(q.shape[-2], q.shape[-2], dtype=torch.bool, device=q.device).triu(1)[None]
-    return replace(own, hidden=later if own.hidden is None else later | own.hidden)
+def without(own: Keys, later: Tensor) -> Keys:
+    """A segment's keys as its own queries see them under a causal mask (n, n)."""
+    return replace(own, hidden=later[None] if own.hidden is None else later | own.hidden)
 
 
 def read(block: Block, segments: Sequence[Segment], row: Tensor, causal: bool = True) -> Tensor:
@@ -115,4 +155,4 @@ def read(block: Block, segments: Sequence[Segment], row: Tensor, causal: bool = 
         later = (torch.arange(own.k.shape[-2], device=row.device) > row[:, None])[:, None]  # (C, 1, n)
         own = replace(own, hidden=later)
     y = attend(q, [*(keys(block, segment) for segment in before), own])
-    return block.finish(x, y).squeeze(2)
+    return block.finish(x, join_heads(y)).squeeze(2)

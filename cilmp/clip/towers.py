@@ -19,7 +19,7 @@ Parameter names are those of OpenAI's checkpoints.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +27,7 @@ from torch import Tensor, nn
 from cilmp.clip.block import OPENAI, Block, LayerNorm, Style
 from cilmp.clip.heads import AttentionPool, apply, projection
 from cilmp.clip.lowrank import LowRank
-from cilmp.clip.segments import Segment, keys, read, through
-
-Writes = Mapping[int, Tensor | LowRank]  # segment -> the tokens that overwrite it
+from cilmp.clip.segments import Segment, Writes, ahead, keys, read, through
 
 
 class Transformer(nn.Module):
@@ -69,6 +67,8 @@ class TextTower(Tower):
     head: "matrix" (D, E), or as `projection` names it.
     """
 
+    later: Tensor | None  # (context, context) bool, True where a causal mask hides
+
     def __init__(
         self,
         width: int,
@@ -92,6 +92,8 @@ class TextTower(Tower):
         self.ln_pre = LayerNorm(width, style.eps) if pre else None
         self.ln_final = LayerNorm(width, style.eps) if final else None
         self.text_projection = projection(head, width, embed)
+        later = torch.ones(context, context, dtype=torch.bool).triu(1) if causal else None
+        self.register_buffer("later", later, persistent=False)
 
     def enter(self, x: Tensor) -> Tensor:
         """Embeddings with their positions (..., D) -> the residual stream ahead of block 0."""
@@ -109,7 +111,7 @@ class TextTower(Tower):
         for block in self.transformer.blocks:
             met = keys(block, segment)
             found.append(torch.stack([met.k, met.v]))
-            (segment,) = through(block, [segment], [True])
+            (segment,) = through(block, [segment], [True], self.later)
         return torch.stack(found)
 
     def forward(self, segments: Sequence[Segment], eot: Tensor, deep: Sequence[Writes] = ()) -> Tensor:
@@ -120,13 +122,16 @@ class TextTower(Tower):
         """
         segments = [segment if self.ln_pre is None else segment.normed(self.ln_pre) for segment in segments]
         blocks = self.transformer.blocks
+        writes = [deep[i] if i < len(deep) else {} for i in range(len(blocks))]
         for i, block in enumerate(blocks):
-            for index, tokens in (deep[i] if i < len(deep) else {}).items():
+            if i == 1:
+                segments, writes[1:] = ahead(blocks[1:], segments, writes[1:])
+            for index, tokens in writes[i].items():
+                tokens = tokens if isinstance(tokens, LowRank) else tokens.to(self.dtype)
                 segments[index] = Segment(tokens, segments[index].mask)
             if i + 1 < len(blocks):
-                overwritten = deep[i + 1] if i + 1 < len(deep) else {}
-                wanted = [index not in overwritten for index in range(len(segments))]
-                segments = through(block, segments, wanted, self.causal)
+                wanted = [index not in writes[i + 1] for index in range(len(segments))]
+                segments = through(block, segments, wanted, self.later)
         return self.leave(read(blocks[-1], segments, eot, self.causal))
 
 
@@ -178,13 +183,13 @@ class ImageTower(Tower):
         x = self.enter(x + self.positional_embedding.to(x.dtype))
         own, last = x.shape[1], self.depth - 1  # the class token's and the patches' places
         rows = 1 if self.pool == "cls" else None
+        written = [*torch.stack(list(prompts)).to(x.dtype)] if prompts else []
         for i, block in enumerate(self.transformer.blocks):
             extra = None
             if i < len(prompts):
-                prompt = prompts[i].to(x.dtype)[None]  # (1, n, D)
-                prompt = prompt if i else self.enter(prompt)
+                prompt = written[i] if i else self.enter(written[i])
                 if not literal and (i + 1 < len(prompts) or i == last):  # overwritten or never read: keys only
-                    extra = prompt
+                    extra = prompt[None]
                 else:
                     x = torch.cat([x[:, :own], prompt.expand(len(x), -1, -1)], dim=1)
             x = block(x, extra=extra, rows=rows if i == last and not literal else None)

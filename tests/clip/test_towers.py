@@ -7,7 +7,7 @@ from models import WORDS, openai_clip
 from torch import nn
 
 from cilmp.clip import build
-from cilmp.clip.attention import Keys, attend, split_heads
+from cilmp.clip.attention import Keys, attend, join_heads, split_heads
 from cilmp.clip.block import QuickGELU
 
 
@@ -39,4 +39,4 @@ def test_half_precision_does_not_overflow_before_the_scale():
     y = torch.cat([torch.full((1, 1, 3, 128), 40.0), torch.randn(1, 1, 3, 64)], dim=-1)  # 40 * 40 * 64 > 65504
     q, k, v = split_heads(y.half(), 1, 3)
     exact = nn.functional.scaled_dot_product_attention(*y.split(64, dim=-1))
-    torch.testing.assert_close(attend(q, [Keys(k, v)]).float(), exact, rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(join_heads(attend(q, [Keys(k, v)])).float(), exact, rtol=2e-3, atol=2e-3)
