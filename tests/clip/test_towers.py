@@ -8,7 +8,7 @@ from torch import nn
 
 from cilmp.clip import build
 from cilmp.clip.attention import Keys, attend, join_heads, split_heads
-from cilmp.clip.block import QuickGELU
+from cilmp.clip.block import Block
 
 
 @pytest.mark.parametrize("vision_layers", [2, (1, 1, 1, 1)], ids=["vit", "resnet"])
@@ -27,11 +27,17 @@ def test_towers_equal_openai(vision_layers):
     assert all(torch.equal(value, weights[key]) for key, value in ours.openai_state_dict().items())
 
 
-def test_gradient_of_quick_gelu():
-    x = torch.linspace(-6, 6, 40, dtype=torch.float64, requires_grad=True)
-    exact = x * torch.sigmoid(1.702 * x)
-    torch.testing.assert_close(QuickGELU()(x), exact)
-    slopes = [torch.autograd.grad(y.sum(), x)[0] for y in (QuickGELU()(x), exact)]
+@pytest.mark.parametrize("trained", [False, True])
+def test_mlp_of_quick_gelu_and_its_gradients(trained):
+    torch.manual_seed(0)
+    block = Block(6, 2).double().requires_grad_(trained)
+    first, second = block.mlp["c_fc"], block.mlp["c_proj"]
+    x = (torch.randn(2, 3, 6, dtype=torch.float64) * 4).requires_grad_()
+    h = first(x)
+    exact, asked = second(h * torch.sigmoid(1.702 * h)), [x, *(block.mlp.parameters() if trained else ())]
+    torch.testing.assert_close(block.think(x), exact)
+    weights = torch.randn_like(exact)
+    slopes = [torch.autograd.grad((y * weights).sum(), asked) for y in (block.think(x), exact)]
     torch.testing.assert_close(*slopes, rtol=1e-12, atol=1e-12)
 
 
