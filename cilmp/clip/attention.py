@@ -70,11 +70,21 @@ def join_heads(y: Tensor, packing: Packing | None = None) -> Tensor:
     return y.movedim(0, -2).flatten(-2)
 
 
+def joined(keys: Sequence[Keys]) -> list[Keys]:
+    """What all images and classes share and nothing hides as one set; the order of keys makes no difference."""
+    shared = [key for key in keys if key.z is None and key.hidden is None and key.k.shape[1:3] == (1, 1)]
+    if len(shared) < 2:
+        return list(keys)
+    k, v = (torch.cat([getattr(key, name) for key in shared], dim=-2) for name in ("k", "v"))
+    return [Keys(k, v), *(key for key in keys if not any(key is one for one in shared))]
+
+
 def attend(q: Tensor, keys: Sequence[Keys]) -> Tensor:
     """Softmax attention of queries q (H, B or 1, C or 1, q, e) over several segments -> (H, B, C, q, e).
 
     Shared keys are met where they lie: nothing of size (B, C, n, D) is expanded.
     """
+    keys = joined(keys)
     scale, early = q.shape[-1] ** -0.5, q.dtype == torch.float16  # whose products could overflow
     if early:
         q = q * scale
