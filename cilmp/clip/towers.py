@@ -9,7 +9,8 @@ alone makes the towers cheap without changing a number, and so serves every meth
      input, for all else everything is seen;
   4. tokens of low rank give keys and values of low rank (lowrank.py); names of different lengths lie end to end
      (packing.py), [CLS] with them where order is free;
-  5. the last block computes only the row that is read.
+  5. what is overwritten before every block never depends on one: its keys of all blocks come at once (written.py);
+  6. the last block computes only the row that is read.
 Where they do not hold: a text tower whose pads are seen (`padded`: SigLIP, CLIPs without a causal mask) runs all
 positions of its context; an image tower that pools its patches computes them all in its last block.
 
