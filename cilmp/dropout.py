@@ -1,6 +1,6 @@
 """Dropout's masks, kept as a byte an entry and met by two products where they are drawn.
 
-Axes: G groups with tokens of their own, K layers, T tokens, d width, a and p rows of two matrices.
+Axes: K layers, T tokens, d width, a and p rows of two matrices.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ def draw(shape: Sequence[int], share: float, device: torch.device) -> Tensor:
 
 
 class Dropped(torch.autograd.Function):
-    """(keep * h) A^T (G, K, T, a) and keep P^T (G, K, T, p) for a mask drawn here, a byte an entry held for backward.
+    """(keep * h) A^T (K, T, a) and keep P^T (K, T, p) for a mask drawn here, a byte an entry held for backward.
 
-    h (G, T, d), A (G, K, a, d), P (G, K, p, d); keep (G, K, T, d) is 0 or 1.  h gets no gradient.
+    h (T, d), A (K, a, d), P (K, p, d); keep (K, T, d) is 0 or 1.  h gets no gradient.
     """
 
     @staticmethod
     def forward(ctx, h: Tensor, A: Tensor, P: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        mask = draw((*A.shape[:2], *h.shape[1:]), share, h.device)
+        mask = draw((len(A), *h.shape), share, h.device)
         ctx.save_for_backward(h, mask)
         own, fold = [], []
         for some, a, p in zip(*pieces(mask, A, P), strict=True):
             keep = some.to(h.dtype)
-            own.append((h[:, None] * keep) @ a.mT)
+            own.append((h * keep) @ a.mT)
             fold.append(keep @ p.mT)
-        return torch.cat(own, dim=1), torch.cat(fold, dim=1)
+        return torch.cat(own), torch.cat(fold)
 
     @staticmethod
     def backward(ctx, for_own: Tensor, for_fold: Tensor):
@@ -45,12 +45,12 @@ class Dropped(torch.autograd.Function):
         A, P = [], []
         for some, own, fold in zip(*pieces(mask, for_own, for_fold), strict=True):
             keep = some.to(h.dtype)
-            A.append(own.mT @ (h[:, None] * keep))
+            A.append(own.mT @ (h * keep))
             P.append(fold.mT @ keep)
-        return None, torch.cat(A, dim=1), torch.cat(P, dim=1), None
+        return None, torch.cat(A), torch.cat(P), None
 
 
 def pieces(*tensors: Tensor) -> list[Sequence[Tensor]]:
-    """Each tensor (G, K, ...) in pieces to work through: a CPU keeps one layer in its caches, a GPU launches once."""
-    step = 1 if tensors[0].device.type == "cpu" else tensors[0].shape[1]
-    return [tensor.split(step, dim=1) for tensor in tensors]
+    """Each tensor (K, ...) in pieces to work through: a CPU keeps one layer in its caches, a GPU launches once."""
+    step = 1 if tensors[0].device.type == "cpu" else len(tensors[0])
+    return [tensor.split(step) for tensor in tensors]

@@ -9,7 +9,7 @@ Parameter names are those of the reference checkpoints.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from operator import attrgetter
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +17,14 @@ from torch.nn import functional as F
 
 from cilmp.dropout import Dropped
 
-Grid = Sequence[Sequence[Any]]  # of interventions: G ends, K layers each
+Grid = Sequence[Sequence["Intervention"]]  # of one kind: G ends, K layers each
 
 
 def stacked(parameters: Iterable[Tensor]) -> Tensor:
-    """K parameters as one (K, ...), whose gradient comes back in their layout: each takes its part without a copy."""
+    """K parameters as one (K, ...), whose gradient comes back in their layout: each takes its part without a copy.
+
+    The K gradients share a storage then.
+    """
     every = torch.stack(list(parameters))
     if every.requires_grad:
         every.register_hook(Tensor.contiguous)
@@ -87,7 +90,8 @@ class Intervention(nn.Module):
             return projected(h, A)[:, :, None] + torch.einsum("gkbcnr,gkar->gkbcna", s, A @ R)
         pairs = products(A, R.mT)  # A diag(keep) R is linear in keep
         share = 1 - dropout.p
-        own, fold = (x.unflatten(2, h.shape[1:3]) for x in Dropped.apply(h.flatten(1, 2), A, pairs, share))
+        each = (Dropped.apply(*end, share) for end in zip(h.flatten(1, 2), A, pairs, strict=True))  # masks are large
+        own, fold = (torch.stack(x).unflatten(2, h.shape[1:3]) for x in zip(*each, strict=True))
         fold = fold.unflatten(-1, (A.shape[-2], -1))  # (G, K, C, n, a, r)
         return (own[:, :, None] + torch.einsum("gkbcnr,gkcnar->gkbcna", s, fold)) / share
 
@@ -121,7 +125,7 @@ class Conditional(Intervention):
         """
 
         def every(name: str) -> Tensor:  # (G, K, ...)
-            return stacked(m.get_parameter(name) for layers in modules for m in layers).unflatten(0, R.shape[:2])
+            return stacked(attrgetter(name)(m) for layers in modules for m in layers).unflatten(0, R.shape[:2])
 
         gate = "image_feature_learned_weight"
         first, bias = every(f"{gate}.0.weight"), every(f"{gate}.0.bias")  # (G, K, r, E), (G, K, r)

@@ -31,6 +31,7 @@ TOWERS = {  # arguments of the image and the text tower
     "openai": ({}, {}),
     "biomedclip": (TIMM, BERT),
     "unimed": ({}, BERT),
+    "normed": ({}, dict(pre=True)),
     "siglip": (SIGLIP, SEEN),
     "variants": (MEAN, SEEN | dict(style=Style("gelu", scaled=True), reads="eot")),
     "last": (TIMM, dict(padded=True, reads="last")),

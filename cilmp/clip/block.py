@@ -11,14 +11,17 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
 class LayerNorm(nn.LayerNorm):
-    """Takes any precision and returns it; sums are fp32 or better."""
+    """Computed in the precision of its weights or of its input, whichever is the higher; returned in the input's."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
+        exact = torch.promote_types(x.dtype, self.weight.dtype)
+        weight, bias = self.weight.to(exact), self.bias.to(exact)
+        return F.layer_norm(x.to(exact), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
 
 
 class QuickGELU(nn.Module):
@@ -29,27 +32,36 @@ class QuickGELU(nn.Module):
 
 
 class QuickMLP(torch.autograd.Function):
-    """W2 QuickGELU(W1 x + b1) + b2, x (..., D), without a pass of its own over what the activation multiplies.
+    """W2 QuickGELU(W1 x + b1) + b2, x (..., D), with no pass over the hidden layer but silu's.
 
     With s = 1.702 (W1 x + b1) it is W2 silu(s) / 1.702 + b2: both factors go with the products, and cancel in backward.
     """
 
     @staticmethod
     def forward(ctx, x: Tensor, W1: Tensor, b1: Tensor, W2: Tensor, b2: Tensor) -> Tensor:
-        s = torch.addmm(1.702 * b1, x.flatten(0, -2), W1.T, alpha=1.702)
+        s = torch.addmm(1.702 * b1, x.reshape(-1, x.shape[-1]), W1.T, alpha=1.702)
         ctx.save_for_backward(s, W1, W2, x if any(ctx.needs_input_grad[1:]) else None)
-        return torch.addmm(b2, F.silu(s), W2.T, alpha=1 / 1.702).view(*x.shape[:-1], -1)
+        return torch.addmm(b2, F.silu(s), W2.T, alpha=1 / 1.702).view(*x.shape[:-1], len(W2))
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    @once_differentiable
+    def backward(ctx, dy: Tensor):
         s, W1, W2, x = ctx.saved_tensors
-        lead, grad = grad.shape[:-1], grad.flatten(0, -2)
-        inner = torch.ops.aten.silu_backward(grad @ W2.to(grad.dtype), s)  # of W1 x + b1
-        outer = (inner @ W1.to(grad.dtype)).view(*lead, -1)
+        lead, dy = dy.shape[:-1], dy.reshape(-1, dy.shape[-1])
+        dh = torch.ops.aten.silu_backward(
+            dy @ W2.to(dy.dtype), s
+        )  # h = W1 x + b1; under autocast dy is half, W2 is not
+        dx = (dh @ W1.to(dy.dtype)).view(*lead, W1.shape[1])
         if x is None:
-            return outer, None, None, None, None
-        first = inner.T @ x.flatten(0, -2).to(grad.dtype)
-        return outer, first, inner.sum(0), grad.T @ F.silu(s) / 1.702, grad.sum(0)
+            return dx, None, None, None, None
+        rows = x.reshape(-1, x.shape[-1]).to(dy.dtype)
+        return dx, dh.T @ rows, dh.sum(0), dy.T @ F.silu(s) / 1.702, dy.sum(0)
+
+
+def plain(layer: nn.Module) -> bool:
+    """Is a layer its weight and its bias, and nothing that somebody put in its place or hung on it?"""
+    hooks = layer._forward_hooks or layer._forward_pre_hooks
+    return type(layer) is nn.Linear and layer.bias is not None and not hooks
 
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -133,7 +145,7 @@ class Block(nn.Module):
     def think(self, x: Tensor) -> Tensor:
         """The MLP alone."""
         first, second = self.mlp["c_fc"], self.mlp["c_proj"]
-        if isinstance(self.activation, QuickGELU):
+        if isinstance(self.activation, QuickGELU) and plain(first) and plain(second):
             return QuickMLP.apply(x, first.weight, first.bias, second.weight, second.bias)
         return second(self.activation(first(x)))
 

@@ -26,13 +26,14 @@ Writes = Mapping[int, Tensor | LowRank]  # segment -> the tokens that overwrite 
 class Segment:
     """A run of neighbouring positions: x (B or 1, C or 1, n, D), of low rank, or, with a packing, (B or 1, N, D).
 
-    mask (C, n) bool, False where a class has no token.  known: its keys before each block, where no block decides them.
+    mask (C, n) bool, False where a class has no token.  known: its keys before each of the next blocks, where no block
+    decides them; None where they are among those of another segment.
     """
 
     x: Tensor | LowRank
     mask: Tensor | None = None
     packing: Packing | None = None
-    known: Sequence[Keys] = ()
+    known: Sequence[Keys | None] = ()
 
     @property
     def tokens(self) -> Tensor:
@@ -62,36 +63,60 @@ class Segment:
 
 def keys(block: Block, segment: Segment) -> Keys:
     """Of a segment that only is looked at."""
-    if segment.known:
-        return segment.known[0]
-    if isinstance(segment.x, LowRank):
-        return written.keys([block], [[segment.x]], hidden=segment.hidden)[0]
-    k, v = split_heads(block.project(segment.x, "kv"), block.attn.heads, 2, segment.packing)
+    x = segment.x
+    if isinstance(x, LowRank) and keeps_rank(block, x):
+        return written.keys([block], [[x]], hidden=segment.hidden)[0]
+    k, v = split_heads(block.project(segment.tokens, "kv"), block.attn.heads, 2, segment.packing)
     return Keys(k, v, segment.hidden)
 
 
 def ahead(
     blocks: Sequence[Block], segments: Sequence[Segment], deep: Sequence[Writes]
 ) -> tuple[list[Segment], list[Writes]]:
-    """What is overwritten before each of these blocks (deep[i] before block i) and what is known becomes one segment of
-    known keys, in the place of the first segments.  The others follow; and so do the writes that are left.
+    """The first segments, with keys known ahead for as many of the next blocks as possible, all among the first one's;
+    and the writes that are left, deep[i] before block i.
+
+    Known ahead is what is written before each of these blocks and again before the one behind them, or known already.
     """
     changed = {index for writes in deep for index in writes}
     known = {i for i, segment in enumerate(segments) if segment.known} - changed
-    always = set(range(len(segments) - 1)).intersection(*deep)
-    first = next(i for i in range(len(segments)) if i not in known | always)
-    replaced = [i for i in range(first) if i in always]
-    if not replaced:
+    replaced, span = set(range(len(segments) - 1)), 0
+    for i, writes in enumerate(deep):
+        passing = replaced.intersection(writes, *deep[i + 1 : i + 2])
+        passing = {index for index in passing if alike(blocks[0], deep[0][index], writes[index])}
+        if not passing:
+            break
+        replaced, span = passing, i + 1
+    first = next(i for i in range(len(segments)) if i not in known | replaced)
+    order = sorted(replaced & set(range(first))) if span else []
+    if not order:
         return list(segments), list(deep)
     there = [segments[i] for i in range(first) if i in known]
     met = written.keys(
-        blocks,
-        [[writes[i] for writes in deep] for i in replaced],
-        [segment.known for segment in there],
-        gaps([*there, *(segments[i] for i in replaced)]),
+        blocks[:span],
+        [[writes[i] for writes in deep[:span]] for i in order],
+        [[key for key in segment.known[:span] if key is not None] for segment in there],
+        gaps([*there, *(segments[i] for i in order)]),
     )
-    left: list[Writes] = [{i - first + 1: tokens for i, tokens in writes.items() if i >= first} for writes in deep]
-    return [Segment(segments[0].x, known=met), *segments[first:]], left
+    after = []
+    for i, segment in enumerate(segments[:first]):
+        among: Sequence[Keys | None] = [None] * span if i else met
+        after.append(replace(segment, known=[*among, *segment.known[span:]]))
+    left: list[Writes] = [{i: tokens for i, tokens in writes.items() if i not in order} for writes in deep[:span]]
+    return [*after, *segments[first:]], [*left, *deep[span:]]
+
+
+def alike(block: Block, a: Tensor | LowRank, b: Tensor | LowRank) -> bool:
+    """Can tokens written before two blocks be worked on together?"""
+    if isinstance(a, LowRank) and isinstance(b, LowRank):
+        same = (a.z.shape, a.basis.shape, a.norm is None) == (b.z.shape, b.basis.shape, b.norm is None)
+        return same and a.offset is b.offset is None and keeps_rank(block, a)
+    return isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape == b.shape
+
+
+def keeps_rank(block: Block, x: LowRank) -> bool:
+    """Is there one LayerNorm at most between tokens of low rank and their keys?"""
+    return x.norm is None or block.style.post_norm
 
 
 def gaps(segments: Sequence[Segment]) -> Tensor | None:
@@ -103,20 +128,18 @@ def gaps(segments: Sequence[Segment]) -> Tensor | None:
     return ~torch.cat([mask.expand(len(masks[0]), -1) for mask in every], dim=1)[:, None]
 
 
-def through(
-    block: Block, segments: Sequence[Segment], wanted: Sequence[bool], later: Tensor | None = None
-) -> list[Segment]:
+def through(block: Block, segments: Sequence[Segment], wanted: Sequence[bool], later: Tensor | None) -> list[Segment]:
     """The segments behind the block; those known or not wanted give keys and values and come back as they were.
 
     later: bool (n, n) or more, the upper triangle, where attention is causal: a token looks at the segments before its
     own and at no later token.  None: it looks at all of all segments, whose order is free, since positions are in the
     tokens.
     """
-    met: list[Keys] = []  # of every segment
+    met: list[Keys | None] = []  # of every segment
     asked: list[tuple[Tensor, Tensor] | None] = []  # queries, and the tokens they are of
     for segment, want in zip(segments, wanted, strict=True):
         if segment.known or not want:
-            met.append(keys(block, segment))
+            met.append(segment.known[0] if segment.known else keys(block, segment))
             asked.append(None)
             continue
         x = segment.tokens.to(block.attn.in_proj_weight.dtype)
@@ -124,23 +147,24 @@ def through(
         met.append(Keys(k, v, segment.hidden))
         asked.append((q, x))
     after = []
-    for i, (segment, ask) in enumerate(zip(segments, asked, strict=True)):
-        if ask is None:
+    for i, (segment, ask, own) in enumerate(zip(segments, asked, met, strict=True)):
+        if ask is None or own is None:
             after.append(replace(segment, known=segment.known[1:]))
             continue
         q, x = ask
-        y = attend(q, met if later is None else [*met[:i], without(met[i], later[: q.shape[-2], : q.shape[-2]])])
+        seen = met if later is None else [*met[:i], without(own, later[None, : q.shape[-2], : q.shape[-2]])]
+        y = attend(q, [key for key in seen if key is not None])
         after.append(replace(segment, x=block.finish(x, join_heads(y, segment.packing))))
     return after
 
 
 def without(own: Keys, later: Tensor) -> Keys:
-    """A segment's keys as its own queries see them under a causal mask (n, n)."""
-    return replace(own, hidden=later[None] if own.hidden is None else later | own.hidden)
+    """A segment's keys as its own queries see them where later tokens are hidden, bool (C or 1, q, n)."""
+    return replace(own, hidden=later if own.hidden is None else later | own.hidden)
 
 
-def read(block: Block, segments: Sequence[Segment], row: Tensor, causal: bool = True) -> Tensor:
-    """The last block: only token row[c] of the last segment is computed, (B, C, D)."""
+def read(block: Block, segments: Sequence[Segment], row: Tensor, later: Tensor | None) -> Tensor:
+    """The last block: only token row[c] of the last segment is computed, (B, C, D).  later: as in `through`."""
     *before, last = segments
     tokens = last.tokens
     if last.packing:
@@ -151,8 +175,8 @@ def read(block: Block, segments: Sequence[Segment], row: Tensor, causal: bool = 
     x = x[:, :, None]  # (B or 1, C, 1, D)
     (q,) = split_heads(block.project(x, "q"), block.attn.heads, 1)
     own = keys(block, last)
-    if causal:
-        later = (torch.arange(own.k.shape[-2], device=row.device) > row[:, None])[:, None]  # (C, 1, n)
-        own = replace(own, hidden=later)
-    y = attend(q, [*(keys(block, segment) for segment in before), own])
+    if later is not None:
+        own = without(own, later[row][:, None, : own.k.shape[-2]])
+    met = [segment.known[0] if segment.known else keys(block, segment) for segment in before]
+    y = attend(q, [*(key for key in met if key is not None), own])
     return block.finish(x, join_heads(y)).squeeze(2)

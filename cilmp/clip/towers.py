@@ -9,7 +9,7 @@ alone makes the towers cheap without changing a number, and so serves every meth
      input, for all else everything is seen;
   4. tokens of low rank give keys and values of low rank (lowrank.py); names of different lengths lie end to end
      (packing.py), [CLS] with them where order is free;
-  5. what is overwritten before every block never depends on one: its keys of all blocks come at once (written.py);
+  5. what is overwritten before the next block depends on no block: its keys of all blocks come at once (written.py);
   6. the last block computes only the row that is read.
 Where they do not hold: a text tower whose pads are seen (`padded`: SigLIP, CLIPs without a causal mask) runs all
 positions of its context; an image tower that pools its patches computes them all in its last block.
@@ -133,7 +133,7 @@ class TextTower(Tower):
             if i + 1 < len(blocks):
                 wanted = [index not in writes[i + 1] for index in range(len(segments))]
                 segments = through(block, segments, wanted, self.later)
-        return self.leave(read(blocks[-1], segments, eot, self.causal))
+        return self.leave(read(blocks[-1], segments, eot, self.later))
 
 
 class ImageTower(Tower):
@@ -184,7 +184,8 @@ class ImageTower(Tower):
         x = self.enter(x + self.positional_embedding.to(x.dtype))
         own, last = x.shape[1], self.depth - 1  # the class token's and the patches' places
         rows = 1 if self.pool == "cls" else None
-        written = [*torch.stack(list(prompts)).to(x.dtype)] if prompts else []
+        lengths = [len(prompt) for prompt in prompts]
+        written = torch.cat(list(prompts)).to(x.dtype).split(lengths) if lengths else []  # one cast
         for i, block in enumerate(self.transformer.blocks):
             extra = None
             if i < len(prompts):

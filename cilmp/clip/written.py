@@ -27,16 +27,19 @@ def keys(
 ) -> list[Keys]:
     """One set of keys for each block, of segments given for every block: those known, then those written.
 
-    written: tokens (B or 1, C or 1, n, D).  known: keys (H, 1, 1, n, e).  hidden (C, 1, n) is of all their tokens.
+    One of `written` is a segment's tokens (B or 1, C or 1, n, D) before each block, one of `known` a segment's keys
+    (H, 1, 1, n, e).  hidden (C, 1, n) is of all tokens, in that order.
     """
     weight, heads = blocks[0].attn.in_proj_weight, blocks[0].attn.heads
     with exactly(weight.device):  # a quadratic form wants full precision
         exact = torch.promote_types(weight.dtype, torch.float32)
         norms = None if blocks[0].style.post_norm else Norms.of([block.ln_1 for block in blocks], exact)
-        rows, biased, mixes = zip(*(mixed(tokens, norms, exact) for tokens in written), strict=True)
-        y = projected(blocks, beside(rows), torch.cat(biased)).to(weight.dtype)  # (K, B or 1, C or 1, w, 2 D)
+        parts, biased, mixes = zip(*(mixed(tokens, norms, exact) for tokens in written), strict=True)
+        rows, low = beside(parts), any(isinstance(tokens[0], LowRank) for tokens in written)
+        rows = rows if low else rows.to(weight.dtype)  # and no copies of the weights in full precision
+        y = projected(blocks, rows, torch.cat(biased)).to(weight.dtype)  # (K, B or 1, C or 1, w, 2 D)
     z: Sequence[Tensor | None] = [None] * len(blocks)
-    if any(isinstance(tokens[0], LowRank) for tokens in written):
+    if low:
         every = diagonal([*(identity(part[0].k) for part in known), *mixes]).to(weight.dtype)
         y, z = for_each(y, every.shape[1]), every.unbind(0)
     y = y.unflatten(-1, (2, heads, -1)).movedim((-3, -2), (0, 2))  # (2, K, H, B or 1, C or 1, w, e)
@@ -64,7 +67,7 @@ def projected(blocks: Sequence[Block], rows: Tensor, biased: Tensor) -> Tensor:
     """rows (K, ..., w, D) through the blocks' projections to keys and values, (K, ..., w, 2 D); biased (w,) 0 or 1."""
     weights, biases = zip(*(block.attn.rows("kv") for block in blocks), strict=True)
     y = torch.stack([F.linear(x, weight.to(x.dtype)) for x, weight in zip(rows, weights, strict=True)])
-    return torch.addcmul(y, biased[:, None], torch.stack(biases).to(y.dtype)[:, None, None, None])
+    return torch.addcmul(y, biased.to(y.dtype)[:, None], torch.stack(biases).to(y.dtype)[:, None, None, None])
 
 
 def identity(x: Tensor) -> Tensor:

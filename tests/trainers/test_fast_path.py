@@ -101,6 +101,17 @@ def test_deep_prompts_and_class_tokens_fast_equal_literal(model, classnames, n, 
         compare(method.double().train(), *batch(model, 2, len(classnames)))
 
 
+@pytest.mark.parametrize("kind", sorted(TOWERS))
+@pytest.mark.parametrize("depth", [3, 4, 5])
+def test_prompts_of_some_blocks_and_of_all(kind, depth):
+    clip = random_clip(2, 5, 2, kind=kind)
+    options = dict(N_CTX_TEXT=2, PROMPT_DEPTH_TEXT=depth, PROMPT_DEPTH_VISION=1)
+    task = Task(CLASSNAMES, states=[torch.randn(size, 20).double() for size in (7, 9, 7)])
+    own = options | dict(DROPOUT=0.0, PREFIX_LENGTH=1, SUFFIX_LENGTH=3)
+    compare(CILMP.build(clip, task, **own).double().train(), *batch(clip, 3, 3))
+    compare(IVLP.build(clip, Task(CLASSNAMES), **options).double().train(), *batch(clip, 3, 3))
+
+
 @pytest.mark.parametrize("kind", ["openai", "biomedclip"])
 def test_deep_prompts_pass_the_norm_of_a_post_norm_stream(kind):
     """As if what is written had been normalised by hand with the LayerNorm ahead of its block, and nothing else."""
