@@ -88,8 +88,8 @@ def test_writes_of_any_shape_before_any_block_equal_the_literal_tower(kind):
         [{ctx: tokens(1, 1), llm: low(2, width)} for _ in range(4)],
         [{ctx: tokens(2, 3), llm: tokens(1, 1)[:, :, [0, 1, 1]]} for _ in range(3)],
         [{ctx: shared, llm: low(2, width)}, {ctx: of_class, llm: low(1, width)}, {ctx: shared, llm: low(2, width)}],
-        [{llm: low(2, width, norm=loud)} for _ in range(4)],
-        [{llm: low(2, width, offset=tokens(1, 3)[:, :, [0, 1, 1]])} for _ in range(4)],
+        [{ctx: shared, llm: low(2, width, norm=loud)} for _ in range(4)],
+        [{ctx: shared, llm: low(2, width, offset=tokens(1, 3)[:, :, [0, 1, 1]])} for _ in range(4)],
         [{ctx: shared}, {}, {llm: low(2, width)}, {ctx: shared, llm: low(2, width)}],
         [{0: tokens(1, 1)[:, :, :1], ctx: shared} for _ in range(4)],
     ]
