@@ -66,7 +66,8 @@ def keys(block: Block, segment: Segment) -> Keys:
     x = segment.x
     if isinstance(x, LowRank) and keeps_rank(block, x):
         return written.keys([block], [[x]], hidden=segment.hidden)[0]
-    k, v = split_heads(block.project(segment.tokens, "kv"), block.attn.heads, 2, segment.packing)
+    tokens = segment.tokens.to(block.attn.in_proj_weight.dtype)
+    k, v = split_heads(block.project(tokens, "kv"), block.attn.heads, 2, segment.packing)
     return Keys(k, v, segment.hidden)
 
 
