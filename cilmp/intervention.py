@@ -120,8 +120,7 @@ class Conditional(Intervention):
     def folded_shifts(cls, modules: Grid, h: Tensor, f: Tensor, R: Tensor) -> Tensor:
         """W2 (g * h) = (W2 diag(h) [F2 | a2]) [u ; 1] with u = F1 f + a1: an r x (r + 1) matrix a token, image-free.
 
-        Its entries are linear in h, so one product with the pairwise products of W2's rows and F2's columns, of all
-        interventions at an end, gives all.
+        Its entries are linear in h: a product with the pairwise products of W2's rows and F2's columns.
         """
 
         def every(name: str) -> Tensor:  # (G, K, ...)
@@ -133,11 +132,8 @@ class Conditional(Intervention):
         u = F.pad(u, (0, 1), value=1.0)  # (B, G, K, r + 1)
         second = torch.cat([every(f"{gate}.1.weight"), every(f"{gate}.1.bias")[..., None]], dim=-1)  # (G, K, d, r + 1)
         W1, W2 = every("learned_source.weight").chunk(2, dim=-1)  # (G, K, r, d) each
-        pairs = products(W2, second.mT)  # (G, K, r (r + 1), d)
-        linear = torch.cat([pairs, W1 - R.mT], dim=2)  # (G, K, ., d)
-        fold, own = projected(h, linear).split([pairs.shape[2], W1.shape[2]], dim=-1)
-        own = own + every("learned_source.bias")[:, :, None, None]  # (G, K, C, n, r)
-        fold = fold.unflatten(-1, (W2.shape[2], -1))  # (G, K, C, n, r, r + 1)
+        own = projected(h, W1 - R.mT) + every("learned_source.bias")[:, :, None, None]  # (G, K, C, n, r)
+        fold = projected(h, products(W2, second.mT)).unflatten(-1, (W2.shape[2], -1))  # (G, K, C, n, r, r + 1)
         return own[:, :, None] + torch.einsum("gkcnrm,bgkm->gkbcnr", fold, u)
 
 
