@@ -52,6 +52,12 @@ def for_each(x: Tensor, images: int) -> Tensor:
     return x.expand(-1, images, *x.shape[2:]) if shared else x
 
 
+def beside(parts: Sequence[Tensor], dim: int) -> Tensor:
+    """End to end along dim, which is negative; the axes ahead of it broadcast."""
+    lead = torch.broadcast_shapes(*(x.shape[:dim] for x in parts))
+    return torch.cat([x.expand(*lead, *x.shape[dim:]) for x in parts], dim=dim)
+
+
 def split_heads(y: Tensor, heads: int, parts: int, packing: Packing | None = None) -> tuple[Tensor, ...]:
     """y (..., parts * D) -> `parts` tensors (H, ..., e): heads first, so every product is batched without a copy.
 
@@ -72,11 +78,15 @@ def join_heads(y: Tensor, packing: Packing | None = None) -> Tensor:
 
 def joined(keys: Sequence[Keys]) -> list[Keys]:
     """What all images and classes share and nothing hides as one set; the order of keys makes no difference."""
-    shared = [key for key in keys if key.z is None and key.hidden is None and key.k.shape[1:3] == (1, 1)]
+    shared: list[Keys] = []
+    others: list[Keys] = []
+    for key in keys:
+        everywhere = key.z is None and key.hidden is None and key.k.shape[1:3] == (1, 1)
+        (shared if everywhere else others).append(key)
     if len(shared) < 2:
         return list(keys)
-    k, v = (torch.cat([getattr(key, name) for key in shared], dim=-2) for name in ("k", "v"))
-    return [Keys(k, v), *(key for key in keys if not any(key is one for one in shared))]
+    k, v = (beside([getattr(key, name) for key in shared], dim=-2) for name in ("k", "v"))
+    return [Keys(k, v), *others]
 
 
 def attend(q: Tensor, keys: Sequence[Keys]) -> Tensor:
@@ -89,9 +99,7 @@ def attend(q: Tensor, keys: Sequence[Keys]) -> Tensor:
     if early:
         q = q * scale
     scores = [key.scores(q) for key in keys]
-    lead = torch.broadcast_shapes(*(s.shape[1:3] for s in scores))
-    sizes = [s.shape[-1] for s in scores]
-    every = torch.cat([s.expand(-1, *lead, -1, -1) for s in scores], dim=-1)
+    sizes, every = [s.shape[-1] for s in scores], beside(scores, dim=-1)
     for key, own in zip(keys, every.detach().split(sizes, dim=-1), strict=True):
         if key.hidden is not None:
             own.masked_fill_(key.hidden, -torch.inf)  # weights of zero, whose gradients are zero without being told

@@ -48,10 +48,9 @@ class QuickMLP(torch.autograd.Function):
     def backward(ctx, dy: Tensor):
         s, W1, W2, x = ctx.saved_tensors
         lead, dy = dy.shape[:-1], dy.reshape(-1, dy.shape[-1])
-        dh = torch.ops.aten.silu_backward(
-            dy @ W2.to(dy.dtype), s
-        )  # h = W1 x + b1; under autocast dy is half, W2 is not
-        dx = (dh @ W1.to(dy.dtype)).view(*lead, W1.shape[1])
+        W1, W2 = W1.to(dy.dtype), W2.to(dy.dtype)  # under autocast dy is half, they are not
+        dh = torch.ops.aten.silu_backward(dy @ W2, s)  # h = W1 x + b1
+        dx = (dh @ W1).view(*lead, W1.shape[1])
         if x is None:
             return dx, None, None, None, None
         rows = x.reshape(-1, x.shape[-1]).to(dy.dtype)

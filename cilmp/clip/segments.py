@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from cilmp.clip import written
-from cilmp.clip.attention import Keys, attend, join_heads, split_heads
+from cilmp.clip.attention import Keys, attend, beside, join_heads, split_heads
 from cilmp.clip.block import Block, LayerNorm
 from cilmp.clip.lowrank import LowRank
 from cilmp.clip.packing import Packing
@@ -61,14 +60,22 @@ class Segment:
         return None if self.mask is None else ~self.mask[:, None]
 
 
+def looked_at(block: Block, segment: Segment) -> Keys | None:
+    """What a segment that gives nothing else gives; None where its keys are among another's."""
+    return segment.known[0] if segment.known else keys(block, segment)
+
+
 def keys(block: Block, segment: Segment) -> Keys:
-    """Of a segment that only is looked at."""
     x = segment.x
     if isinstance(x, LowRank) and keeps_rank(block, x):
         return written.keys([block], [[x]], hidden=segment.hidden)[0]
-    tokens = segment.tokens.to(block.attn.in_proj_weight.dtype)
-    k, v = split_heads(block.project(tokens, "kv"), block.attn.heads, 2, segment.packing)
+    k, v = split_heads(block.project(stream(block, segment), "kv"), block.attn.heads, 2, segment.packing)
     return Keys(k, v, segment.hidden)
+
+
+def stream(block: Block, segment: Segment) -> Tensor:
+    """A segment's tokens in the precision of the block."""
+    return segment.tokens.to(block.attn.in_proj_weight.dtype)
 
 
 def ahead(
@@ -126,7 +133,7 @@ def gaps(segments: Sequence[Segment]) -> Tensor | None:
     if not masks:
         return None
     every = [masks[0].new_ones(1, s.length) if s.mask is None else s.mask for s in segments]
-    return ~torch.cat([mask.expand(len(masks[0]), -1) for mask in every], dim=1)[:, None]
+    return ~beside(every, dim=-1)[:, None]
 
 
 def through(block: Block, segments: Sequence[Segment], wanted: Sequence[bool], later: Tensor | None) -> list[Segment]:
@@ -140,10 +147,10 @@ def through(block: Block, segments: Sequence[Segment], wanted: Sequence[bool], l
     asked: list[tuple[Tensor, Tensor] | None] = []  # queries, and the tokens they are of
     for segment, want in zip(segments, wanted, strict=True):
         if segment.known or not want:
-            met.append(segment.known[0] if segment.known else keys(block, segment))
+            met.append(looked_at(block, segment))
             asked.append(None)
             continue
-        x = segment.tokens.to(block.attn.in_proj_weight.dtype)
+        x = stream(block, segment)
         q, k, v = split_heads(block.project(x), block.attn.heads, 3, segment.packing)
         met.append(Keys(k, v, segment.hidden))
         asked.append((q, x))
@@ -167,7 +174,7 @@ def without(own: Keys, later: Tensor) -> Keys:
 def read(block: Block, segments: Sequence[Segment], row: Tensor, later: Tensor | None) -> Tensor:
     """The last block: only token row[c] of the last segment is computed, (B, C, D).  later: as in `through`."""
     *before, last = segments
-    tokens = last.tokens
+    tokens = stream(block, last)
     if last.packing:
         x = last.packing.pick(tokens, row)
     else:
@@ -178,6 +185,6 @@ def read(block: Block, segments: Sequence[Segment], row: Tensor, later: Tensor |
     own = keys(block, last)
     if later is not None:
         own = without(own, later[row][:, None, : own.k.shape[-2]])
-    met = [segment.known[0] if segment.known else keys(block, segment) for segment in before]
+    met = [looked_at(block, segment) for segment in before]
     y = attend(q, [*(key for key in met if key is not None), own])
     return block.finish(x, join_heads(y)).squeeze(2)

@@ -27,7 +27,6 @@ from torch import Tensor, nn
 
 from cilmp.clip.block import OPENAI, Block, LayerNorm, Style
 from cilmp.clip.heads import AttentionPool, apply, projection
-from cilmp.clip.lowrank import LowRank
 from cilmp.clip.segments import Segment, Writes, ahead, keys, read, through
 
 
@@ -128,7 +127,6 @@ class TextTower(Tower):
             if i == 1:
                 segments, writes[1:] = ahead(blocks[1:], segments, writes[1:])
             for index, tokens in writes[i].items():
-                tokens = tokens if isinstance(tokens, LowRank) else tokens.to(self.dtype)
                 segments[index] = Segment(tokens, segments[index].mask)
             if i + 1 < len(blocks):
                 wanted = [index not in writes[i + 1] for index in range(len(segments))]

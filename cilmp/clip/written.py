@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cilmp.clip.attention import Keys, for_each
+from cilmp.clip.attention import Keys, beside, for_each
 from cilmp.clip.block import Block
 from cilmp.clip.lowrank import LowRank, Norms, mixtures
 from cilmp.devices import exactly
@@ -35,7 +35,7 @@ def keys(
         exact = torch.promote_types(weight.dtype, torch.float32)
         norms = None if blocks[0].style.post_norm else Norms.of([block.ln_1 for block in blocks], exact)
         parts, biased, mixes = zip(*(mixed(tokens, norms, exact) for tokens in written), strict=True)
-        rows, low = beside(parts), any(isinstance(tokens[0], LowRank) for tokens in written)
+        rows, low = beside(parts, dim=-2), any(isinstance(tokens[0], LowRank) for tokens in written)
         rows = rows if low else rows.to(weight.dtype)  # and no copies of the weights in full precision
         y = projected(blocks, rows, torch.cat(biased)).to(weight.dtype)  # (K, B or 1, C or 1, w, 2 D)
     z: Sequence[Tensor | None] = [None] * len(blocks)
@@ -44,7 +44,7 @@ def keys(
         y, z = for_each(y, every.shape[1]), every.unbind(0)
     y = y.unflatten(-1, (2, heads, -1)).movedim((-3, -2), (0, 2))  # (2, K, H, B or 1, C or 1, w, e)
     there = [torch.stack([*(key.k for key in part), *(key.v for key in part)]).unflatten(0, (2, -1)) for part in known]
-    both = beside([*there, y]).flatten(0, 1).unbind(0)
+    both = beside([*there, y], dim=-2).flatten(0, 1).unbind(0)
     return [Keys(k, v, hidden, own) for k, v, own in zip(both[: len(z)], both[len(z) :], z, strict=True)]
 
 
@@ -75,13 +75,8 @@ def identity(x: Tensor) -> Tensor:
     return torch.eye(x.shape[-2], dtype=x.dtype, device=x.device)[None, None, None]
 
 
-def beside(parts: Sequence[Tensor]) -> Tensor:
-    """(..., n, D) each, end to end along n; leading axes broadcast."""
-    lead = torch.broadcast_shapes(*(x.shape[:-2] for x in parts))
-    return torch.cat([x.expand(*lead, -1, -1) for x in parts], dim=-2)
-
-
 def diagonal(parts: Sequence[Tensor]) -> Tensor:
     """(..., n, w) each, block-diagonal along both."""
     widths = [x.shape[-1] for x in parts]
-    return beside([F.pad(x, (sum(widths[:i]), sum(widths[i + 1 :]))) for i, x in enumerate(parts)])
+    padded = [F.pad(x, (sum(widths[:i]), sum(widths[i + 1 :]))) for i, x in enumerate(parts)]
+    return beside(padded, dim=-2)
