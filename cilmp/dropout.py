@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+PARTS = 16  # of a sum over d
+
 
 def draw(shape: Sequence[int], share: float, device: torch.device) -> Tensor:
     """bool, True with probability `share`."""
@@ -35,8 +37,8 @@ class Dropped(torch.autograd.Function):
         own, fold = [], []
         for some, a, p in zip(*pieces(mask, A, P), strict=True):
             keep = some.to(h.dtype)
-            own.append((h * keep) @ a.mT)
-            fold.append(keep @ p.mT)
+            own.append(inner(h * keep, a))
+            fold.append(inner(keep, p))
         return torch.cat(own), torch.cat(fold)
 
     @staticmethod
@@ -48,6 +50,16 @@ class Dropped(torch.autograd.Function):
             A.append(own.mT @ (h * keep))
             P.append(fold.mT @ keep)
         return None, torch.cat(A), torch.cat(P), None
+
+
+def inner(x: Tensor, y: Tensor) -> Tensor:
+    """x (K, T, d) with y (K, p, d) -> (K, T, p).
+
+    So few sums of so many terms leave most of a GPU idle: there they are summed in parts.
+    """
+    parts = 1 if x.device.type == "cpu" or x.shape[-1] % PARTS else PARTS
+    x, y = (t.unflatten(-1, (parts, -1)).movedim(-2, 1) for t in (x, y))
+    return (x @ y.mT).sum(1) if parts > 1 else (x @ y.mT)[:, 0]
 
 
 def pieces(*tensors: Tensor) -> list[Sequence[Tensor]]:

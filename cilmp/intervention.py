@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cilmp.dropout import Dropped
+from cilmp.dropout import Dropped, inner
 
 Grid = Sequence[Sequence["Intervention"]]  # of one kind: G ends, K layers each
 
@@ -33,7 +33,7 @@ def stacked(parameters: Iterable[Tensor]) -> Tensor:
 
 def projected(h: Tensor, A: Tensor) -> Tensor:
     """h (G, C, n, d) through A (G, K, a, d) -> (G, K, C, n, a), one product an end."""
-    every = h.flatten(1, 2) @ A.flatten(1, 2).mT  # (G, C n, K a)
+    every = inner(h.flatten(1, 2), A.flatten(1, 2))  # (G, C n, K a)
     return every.unflatten(1, h.shape[1:3]).unflatten(-1, A.shape[1:3]).movedim(-2, 1)
 
 

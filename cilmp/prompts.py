@@ -78,7 +78,8 @@ class Piece(nn.Module):
             tokens = tokens[:1]  # the same for every class
         tokens = tokens.detach()[None]
         ragged = bool((counts != most).any())
-        self.packing = Packing(counts).to(device) if ragged and not self.slots else None
+        packed = not self.slots and (ragged or tokens.shape[1] > 1)
+        self.packing = Packing(counts).to(device) if packed else None
         if self.packing:
             tokens = self.packing.pack(tokens.expand(-1, len(counts), -1, -1))
         mask = (torch.arange(most) < counts[:, None]).to(device) if ragged else None

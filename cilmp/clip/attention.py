@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from cilmp.clip.packing import Packing
 
@@ -29,6 +30,11 @@ class Keys:
     v: Tensor
     hidden: Tensor | None = None
     z: Tensor | None = None
+
+    @property
+    def length(self) -> int:
+        """n."""
+        return (self.k if self.z is None else self.z).shape[-2]
 
     def scores(self, q: Tensor) -> Tensor:
         """Queries q (H, B, C, q, e) -> (H, B, C, q, n)."""
@@ -56,6 +62,18 @@ def beside(parts: Sequence[Tensor], dim: int) -> Tensor:
     """End to end along dim, which is negative; the axes ahead of it broadcast."""
     lead = torch.broadcast_shapes(*(x.shape[:dim] for x in parts))
     return torch.cat([x.expand(*lead, *x.shape[dim:]) for x in parts], dim=dim)
+
+
+def identity(x: Tensor) -> Tensor:
+    """x (..., n, .) -> (1, 1, 1, n, n)."""
+    return torch.eye(x.shape[-2], dtype=x.dtype, device=x.device)[None, None, None]
+
+
+def diagonal(parts: Sequence[Tensor]) -> Tensor:
+    """(..., n, w) each, block-diagonal along both."""
+    widths = [x.shape[-1] for x in parts]
+    padded = [F.pad(x, (sum(widths[:i]), sum(widths[i + 1 :]))) for i, x in enumerate(parts)]
+    return beside(padded, dim=-2)
 
 
 def split_heads(y: Tensor, heads: int, parts: int, packing: Packing | None = None) -> tuple[Tensor, ...]:
@@ -87,6 +105,20 @@ def joined(keys: Sequence[Keys]) -> list[Keys]:
         return list(keys)
     k, v = (beside([getattr(key, name) for key in shared], dim=-2) for name in ("k", "v"))
     return [Keys(k, v), *others]
+
+
+def merged(keys: Sequence[Keys]) -> Keys:
+    """Several sets as one, at the size of the largest axes; hidden (C or 1, 1, n)."""
+    if len(keys) == 1:
+        return keys[0]
+    k, v = (beside([getattr(key, name) for key in keys], dim=-2) for name in ("k", "v"))
+    z = hidden = None
+    if any(key.z is not None for key in keys):
+        z = diagonal([identity(key.k)[0] if key.z is None else key.z for key in keys])
+    if any(key.hidden is not None for key in keys):
+        seen = k.new_zeros(1, 1, 1, dtype=torch.bool)
+        hidden = beside([seen.expand(1, 1, key.length) if key.hidden is None else key.hidden for key in keys], dim=-1)
+    return Keys(k, v, hidden, z)
 
 
 def attend(q: Tensor, keys: Sequence[Keys]) -> Tensor:

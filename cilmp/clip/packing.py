@@ -16,6 +16,7 @@ class Packing(nn.Module):
     """Where the tokens of each class lie."""
 
     start: Tensor  # (C,) the row of a class's first token
+    count: Tensor  # (C,) how many it has
     mask: Tensor  # (C, m) bool, False in the gaps
     row: Tensor  # (C * m,) the row of each place; a gap repeats the class's last one
     kept: Tensor  # (N,) the place of each row
@@ -27,7 +28,9 @@ class Packing(nn.Module):
         start, place = counts.cumsum(0) - counts, torch.arange(self.most)
         mask = place < counts[:, None]
         row = (start[:, None] + place.minimum(counts[:, None] - 1)).flatten()
-        for name, buffer in dict(start=start, mask=mask, row=row, kept=mask.flatten().nonzero()[:, 0]).items():
+        for name, buffer in dict(
+            start=start, count=counts, mask=mask, row=row, kept=mask.flatten().nonzero()[:, 0]
+        ).items():
             self.register_buffer(name, buffer, persistent=False)
 
     def pad(self, x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from cilmp.clip import written
+from cilmp.clip import fused, written
 from cilmp.clip.attention import Keys, attend, beside, join_heads, split_heads
 from cilmp.clip.block import Block, LayerNorm
 from cilmp.clip.lowrank import LowRank
@@ -143,27 +143,45 @@ def through(block: Block, segments: Sequence[Segment], wanted: Sequence[bool], l
     own and at no later token.  None: it looks at all of all segments, whose order is free, since positions are in the
     tokens.
     """
+    heads, causal = block.attn.heads, later is not None
+    asking = [want and not segment.known for segment, want in zip(segments, wanted, strict=True)]
     met: list[Keys | None] = []  # of every segment
-    asked: list[tuple[Tensor, Tensor] | None] = []  # queries, and the tokens they are of
-    for segment, want in zip(segments, wanted, strict=True):
-        if segment.known or not want:
+    asked: list[tuple[Tensor, Tensor, Tensor | None] | None] = []  # tokens, their projections, queries
+    for i, segment in enumerate(segments):
+        if not asking[i]:
             met.append(looked_at(block, segment))
             asked.append(None)
             continue
         x = stream(block, segment)
-        q, k, v = split_heads(block.project(x), block.attn.heads, 3, segment.packing)
-        met.append(Keys(k, v, segment.hidden))
-        asked.append((q, x))
+        qkv, q, own = block.project(x), None, None
+        looked_on = any(asking[i + 1 :] if causal else asking[:i] + asking[i + 1 :])
+        if segment.packing is None or looked_on or not fused.works(x.device):
+            q, own = parted(qkv, segment, heads)
+        met.append(own)
+        asked.append((x, qkv, q))
     after = []
-    for i, (segment, ask, own) in enumerate(zip(segments, asked, met, strict=True)):
-        if ask is None or own is None:
+    for i, (segment, ask) in enumerate(zip(segments, asked, strict=True)):
+        if ask is None:
             after.append(replace(segment, known=segment.known[1:]))
             continue
-        q, x = ask
-        seen = met if later is None else [*met[:i], without(own, later[None, : q.shape[-2], : q.shape[-2]])]
-        y = attend(q, [key for key in seen if key is not None])
-        after.append(replace(segment, x=block.finish(x, join_heads(y, segment.packing))))
+        x, qkv, q = ask
+        seen = [key for j, key in enumerate(met) if key is not None and (j < i or not causal and j > i)]
+        own = met[i]
+        if own is None and segment.packing and fused.fits(segment.packing, seen, qkv.shape[-1] // heads // 3):
+            y = fused.attend_names(qkv, heads, segment.packing, seen, causal)
+        else:
+            if q is None or own is None:
+                q, own = parted(qkv, segment, heads)
+            own = own if later is None else without(own, later[None, : q.shape[-2], : q.shape[-2]])
+            y = join_heads(attend(q, [*seen, own]), segment.packing)
+        after.append(replace(segment, x=block.finish(x, y)))
     return after
+
+
+def parted(qkv: Tensor, segment: Segment, heads: int) -> tuple[Tensor, Keys]:
+    """A segment's projections (..., 3 D) as queries and keys."""
+    q, k, v = split_heads(qkv, heads, 3, segment.packing)
+    return q, Keys(k, v, segment.hidden)
 
 
 def without(own: Keys, later: Tensor) -> Keys:

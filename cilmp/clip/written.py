@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cilmp.clip.attention import Keys, beside, for_each
+from cilmp.clip import fused
+from cilmp.clip.attention import Keys, beside, diagonal, for_each, identity
 from cilmp.clip.block import Block
 from cilmp.clip.lowrank import LowRank, Norms, mixtures
 from cilmp.devices import exactly
@@ -41,7 +42,7 @@ def keys(
     z: Sequence[Tensor | None] = [None] * len(blocks)
     if low:
         every = diagonal([*(identity(part[0].k) for part in known), *mixes]).to(weight.dtype)
-        y, z = for_each(y, every.shape[1]), every.unbind(0)
+        y, z = y if fused.works(y.device) else for_each(y, every.shape[1]), every.unbind(0)
     y = y.unflatten(-1, (2, heads, -1)).movedim((-3, -2), (0, 2))  # (2, K, H, B or 1, C or 1, w, e)
     there = [torch.stack([*(key.k for key in part), *(key.v for key in part)]).unflatten(0, (2, -1)) for part in known]
     both = beside([*there, y], dim=-2).flatten(0, 1).unbind(0)
@@ -66,17 +67,6 @@ def mixed(tokens: Sequence[Tensor | LowRank], norms: Norms | None, exact: torch.
 def projected(blocks: Sequence[Block], rows: Tensor, biased: Tensor) -> Tensor:
     """rows (K, ..., w, D) through the blocks' projections to keys and values, (K, ..., w, 2 D); biased (w,) 0 or 1."""
     weights, biases = zip(*(block.attn.rows("kv") for block in blocks), strict=True)
-    y = torch.stack([F.linear(x, weight.to(x.dtype)) for x, weight in zip(rows, weights, strict=True)])
+    y = rows.flatten(1, -2) @ torch.stack(weights).to(rows.dtype).mT
+    y = y.unflatten(1, rows.shape[1:-1])
     return torch.addcmul(y, biased.to(y.dtype)[:, None], torch.stack(biases).to(y.dtype)[:, None, None, None])
-
-
-def identity(x: Tensor) -> Tensor:
-    """x (..., n, .) -> (1, 1, 1, n, n)."""
-    return torch.eye(x.shape[-2], dtype=x.dtype, device=x.device)[None, None, None]
-
-
-def diagonal(parts: Sequence[Tensor]) -> Tensor:
-    """(..., n, w) each, block-diagonal along both."""
-    widths = [x.shape[-1] for x in parts]
-    padded = [F.pad(x, (sum(widths[:i]), sum(widths[i + 1 :]))) for i, x in enumerate(parts)]
-    return beside(padded, dim=-2)
